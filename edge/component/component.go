@@ -1,0 +1,92 @@
+// Package component turns component resources into running instances: a Registry knows the types, a Set holds the
+// instances by name and says which application may use which.
+package component
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// Spec is a Component resource after secrets, templates and defaults are resolved: all that a factory needs.
+type Spec struct {
+	Name       string
+	Type       string // such as state.bbolt
+	Version    string // such as v1
+	Properties map[string]string
+	Scopes     []string // application ids that may use it; empty: all
+	File       string   // where it was read, for messages; empty for built-in defaults
+	Log        *slog.Logger
+}
+
+// AllowedFor reports whether the application may use the component.
+func (s Spec) AllowedFor(app string) bool {
+	return len(s.Scopes) == 0 || slices.Contains(s.Scopes, app)
+}
+
+// Factory makes an instance. It must not need a network, a broker or a right clock to succeed: what is away becomes ready
+// later. If the instance has a Close() error method, the owner calls it.
+type Factory[T any] func(ctx context.Context, spec Spec) (T, error)
+
+// Registry maps component types to factories. It is filled before use and then only read.
+type Registry[T any] map[string]Factory[T]
+
+// Instance is a component that runs.
+type Instance[T any] struct {
+	Spec  Spec
+	Value T
+}
+
+// Set holds the instances of one kind of component by name. It is safe for concurrent use.
+type Set[T any] struct {
+	mu   sync.RWMutex
+	byID map[string]Instance[T]
+}
+
+// Put adds or replaces an instance and returns the one it replaced, if any.
+func (s *Set[T]) Put(i Instance[T]) (old Instance[T], replaced bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.byID == nil {
+		s.byID = map[string]Instance[T]{}
+	}
+	old, replaced = s.byID[i.Spec.Name]
+	s.byID[i.Spec.Name] = i
+	return old, replaced
+}
+
+// Remove takes an instance out and returns it.
+func (s *Set[T]) Remove(name string) (Instance[T], bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i, ok := s.byID[name]
+	delete(s.byID, name)
+	return i, ok
+}
+
+// Get returns the named instance if it exists and the application may use it.
+func (s *Set[T]) Get(app, name string) (Instance[T], bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	i, ok := s.byID[name]
+	if !ok || !i.Spec.AllowedFor(app) {
+		return Instance[T]{}, false
+	}
+	return i, true
+}
+
+// All returns the instances that the application may use, sorted by name; app "" means every instance.
+func (s *Set[T]) All(app string) []Instance[T] {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	out := make([]Instance[T], 0, len(s.byID))
+	for _, i := range s.byID {
+		if app == "" || i.Spec.AllowedFor(app) {
+			out = append(out, i)
+		}
+	}
+	slices.SortFunc(out, func(a, b Instance[T]) int { return strings.Compare(a.Spec.Name, b.Spec.Name) })
+	return out
+}

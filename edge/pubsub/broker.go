@@ -1,0 +1,55 @@
+// Package pubsub is the publish and subscribe building block: topics, subscriptions with routes, dead letters, and the
+// consumer that reads a durable journal. Events are delivered at least once, in order per lane and consumer except for
+// those that are delivered again after a nak.
+package pubsub
+
+import (
+	"context"
+
+	"github.com/edged-io/edged/edge/fault"
+)
+
+// Verdict is what a handler says of one event.
+type Verdict uint8
+
+// Ack: handled (Dapr SUCCESS). Nak: deliver again later (Dapr RETRY). Drop: never again, counted (Dapr DROP).
+const (
+	Ack Verdict = iota
+	Nak
+	Drop
+)
+
+// Handler takes a batch of events in order and says of each what became of it. An error means that the receiver is not
+// reachable and nothing was handled: the consumer waits with backoff and offers the same events again, in order.
+type Handler func(ctx context.Context, events []Event) ([]Verdict, error)
+
+// Consumer describes who reads which topics, and how.
+type Consumer struct {
+	Name     string    // durable identity: the same name continues at its cursor
+	Filter   string    // topic name, or MQTT topic filter
+	Start    StartFrom // for a name that is not known yet
+	MaxBatch int       // events per Handler call; 0 means 1
+}
+
+// Subscription is a running consumer. Close stops deliveries, waits for those under way and flushes the cursor; the
+// consumer's place in the journal stays. It may be called twice.
+type Subscription interface {
+	Close() error
+}
+
+// Broker is a pub/sub component. It is safe for concurrent use.
+type Broker interface {
+	// Publish returns when all events are accepted with the component's durability, or an error and none is.
+	Publish(ctx context.Context, events []Event) error
+	// Subscribe starts a consumer; h is called from one goroutine per lane until Close.
+	Subscribe(ctx context.Context, c Consumer, h Handler) (Subscription, error)
+	// Features lists what the component can do, in Dapr's words.
+	Features() []string
+}
+
+// ErrTopicFull reports that a topic's contract refuses new events until consumers catch up. Nothing was kept.
+// Use errors.Is; journals wrap it with the topic and the bound.
+var ErrTopicFull = &fault.Error{
+	ErrorCode: "ERR_PUBSUB_TOPIC_FULL", HTTP: 507, GRPC: fault.ResourceExhausted,
+	Message: "the topic is full (policy reject): consumers must catch up, or its bounds in edged.yaml be raised",
+}
