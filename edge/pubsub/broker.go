@@ -5,6 +5,7 @@ package pubsub
 
 import (
 	"context"
+	"time"
 
 	"github.com/edged-io/edged/edge/fault"
 )
@@ -20,15 +21,30 @@ const (
 )
 
 // Handler takes a batch of events in order and says of each what became of it. An error means that the receiver is not
-// reachable and nothing was handled: the consumer waits with backoff and offers the same events again, in order.
+// reachable and the events without a verdict were not handled: the verdicts that come with the error, if any, belong to
+// the first events, and the consumer waits with backoff and offers the rest again, in order. ctx ends when the
+// subscription closes and its drain deadline has passed.
 type Handler func(ctx context.Context, events []Event) ([]Verdict, error)
 
-// Consumer describes who reads which topics, and how.
+// Consumer describes who reads which topics, and how. Zero values mean the broker's defaults.
 type Consumer struct {
-	Name     string    // durable identity: the same name continues at its cursor
-	Filter   string    // topic name, or MQTT topic filter
-	Start    StartFrom // for a name that is not known yet
-	MaxBatch int       // events per Handler call; 0 means 1
+	Name     string        // durable identity: the same name continues at its cursor
+	Filter   string        // topic name, or MQTT topic filter
+	Start    StartFrom     // for a name that is not known yet
+	MaxBatch int           // events per Handler call; 0 means 1
+	MaxWait  time.Duration // how long a batch that is not full waits for more events; 0: not at all
+	// MaxPending bounds the events that wait for redelivery in one lane. When it is reached the lane stops reading new
+	// events until one of them is handled: backpressure, not loss. 0 means 256.
+	MaxPending int
+	Backoff    Backoff // between redeliveries of one event, and between attempts to reach the receiver
+	// Volatile consumers leave nothing behind: they start at Newest and are forgotten when they close.
+	Volatile bool
+}
+
+// Backoff grows from Min to Max by doubling, each wait shortened at random by up to half. Zero fields mean 100 ms and
+// 30 s.
+type Backoff struct {
+	Min, Max time.Duration
 }
 
 // Subscription is a running consumer. Close stops deliveries, waits for those under way and flushes the cursor; the
@@ -41,7 +57,8 @@ type Subscription interface {
 type Broker interface {
 	// Publish returns when all events are accepted with the component's durability, or an error and none is.
 	Publish(ctx context.Context, events []Event) error
-	// Subscribe starts a consumer; h is called from one goroutine per lane until Close.
+	// Subscribe starts a consumer; h is called from one goroutine per lane until Close. Subscriptions that give the same
+	// durable name and filter are one consumer: each event goes to one of them, still in order.
 	Subscribe(ctx context.Context, c Consumer, h Handler) (Subscription, error)
 	// Features lists what the component can do, in Dapr's words.
 	Features() []string

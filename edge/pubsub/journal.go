@@ -46,11 +46,20 @@ type Gap struct {
 	Time     time.Time
 }
 
-// Cursor is a consumer's durable position in a lane: every sequence up to Floor is handled, and so is each of Done,
-// which is sorted, above Floor and bounded.
+// Cursor is a consumer's durable position in a lane: every sequence up to Head is handled, except those of Pending,
+// which wait for redelivery. Pending is sorted, not above Head, and bounded by the consumer (MaxPending), so one poisoned
+// event does not block a topic and a cursor stays small however far the head runs ahead of it.
 type Cursor struct {
-	Floor uint64
-	Done  []uint64
+	Head    uint64
+	Pending []uint64
+}
+
+// Floor returns the sequence up to which everything is handled: what a journal may delete for this consumer.
+func (c Cursor) Floor() uint64 {
+	if len(c.Pending) > 0 {
+		return c.Pending[0] - 1
+	}
+	return c.Head
 }
 
 // StartFrom says where a consumer that has no cursor yet begins.
@@ -84,11 +93,14 @@ type Lane interface {
 	// Detach forgets a consumer and its cursor.
 	Detach(ctx context.Context, consumer string) error
 	// Read returns, in order, up to max events after a sequence whose topic matches filter and which have not expired,
-	// and scanned, the sequence up to which the lane was searched (>= after). It waits until there is at least one event or
-	// scanned has advanced, or ctx is done. Reading does not remove anything. Events share memory with nobody.
+	// and scanned, the sequence up to which the lane was searched (>= after). It returns fewer than max rather than much
+	// more than 1 MiB of data, but at least one event if there is one. It waits until there is at least one event or
+	// scanned has advanced, or ctx is done; if the lane's newest sequence is already beyond after it does not wait. Reading
+	// does not remove anything. Events share memory with nobody.
 	Read(ctx context.Context, after uint64, filter string, max int) (events []Event, scanned uint64, err error)
 	// Commit moves a consumer's cursor. It is lazy: a crash may undo the last moments, which then are delivered again,
-	// but a cursor on disk is never ahead of what was committed. Flush (and closing the journal) makes it durable.
+	// but a cursor on disk is never ahead of what was committed. Flush (and closing the journal) makes it durable. It is
+	// cheap and called after every batch; the journal owns c.Pending from then on. An unknown consumer is ignored.
 	Commit(consumer string, c Cursor)
 	// Flush makes all committed cursors of the lane durable.
 	Flush(ctx context.Context) error
