@@ -3,6 +3,7 @@
 package fault
 
 import (
+	"context"
 	"errors"
 	"fmt"
 )
@@ -31,18 +32,53 @@ const (
 	Unauthenticated    Code = 16
 )
 
-// Error is an API error. A Reason makes both transports attach google.rpc details (ErrorInfo with domain dapr.io,
-// and ResourceInfo or BadRequest when set). Values are immutable once returned.
+// Error is an API error. A Reason makes both transports attach google.rpc details: ErrorInfo, and BadRequest, Help and
+// ResourceInfo when set. Values are immutable once returned.
 type Error struct {
-	ErrorCode string            // HTTP body's errorCode, such as ERR_STATE_STORE_NOT_FOUND
+	ErrorCode string            // HTTP body's errorCode, such as ERR_STATE_STORE_NOT_FOUND; also the error's name in metrics
+	Category  Category          // building block, for metrics
 	Reason    string            // google.rpc.ErrorInfo reason, such as DAPR_STATE_NOT_FOUND; empty: no details
+	Domain    string            // google.rpc.ErrorInfo domain; empty: dapr.io
 	HTTP      int               // HTTP status
 	GRPC      Code              // gRPC status code
 	Message   string            // what happened, and to what
 	Metadata  map[string]string // google.rpc.ErrorInfo metadata
 	Resource  *Resource         // google.rpc.ResourceInfo
 	Fields    []FieldViolation  // google.rpc.BadRequest
+	Help      []Link            // google.rpc.Help
 	Cause     error             // for errors.Is and errors.As; not sent
+
+	// OverGRPC is what gRPC clients get instead, where Dapr's two APIs say the same error differently; nil: the same.
+	OverGRPC *Error
+}
+
+// DefaultDomain is the google.rpc.ErrorInfo domain of errors that do not name another.
+const DefaultDomain = "dapr.io"
+
+// Category says which building block an error belongs to, in the words of Dapr's dapr_error_code_total metric.
+type Category string
+
+// The categories of Dapr's error codes.
+const (
+	Actor             Category = "actor"
+	Binding           Category = "binding"
+	Common            Category = "common"
+	Configuration     Category = "configuration"
+	Conversation      Category = "conversation"
+	Crypto            Category = "crypto"
+	Health            Category = "health"
+	Job               Category = "job"
+	Lock              Category = "lock"
+	PubSub            Category = "pubsub"
+	Secret            Category = "secret"
+	ServiceInvocation Category = "service-invocation"
+	State             Category = "state"
+	Workflow          Category = "workflow"
+)
+
+// Link points to documentation (google.rpc.Help.Link).
+type Link struct {
+	URL, Description string
 }
 
 // Resource names what an error is about (google.rpc.ResourceInfo).
@@ -68,19 +104,35 @@ func (e *Error) Because(cause error) *Error {
 	return &c
 }
 
-// From returns the API error in err's chain, or an internal error that carries err's text.
+// ForGRPC returns the form of e that gRPC clients get.
+func (e *Error) ForGRPC() *Error {
+	if e.OverGRPC != nil {
+		return e.OverGRPC
+	}
+	return e
+}
+
+// From returns the API error in err's chain, or a generic one that carries err's text: HTTP 500 with Dapr's errorCode
+// ERROR, and gRPC Unknown, or Canceled and DeadlineExceeded if that is what err is.
 func From(err error) *Error {
 	var e *Error
 	if errors.As(err, &e) {
 		return e
 	}
-	return &Error{ErrorCode: "ERR_INTERNAL", HTTP: 500, GRPC: Internal, Message: err.Error(), Cause: err}
+	e = &Error{ErrorCode: "ERROR", Category: Common, HTTP: 500, GRPC: Unknown, Message: err.Error(), Cause: err}
+	switch {
+	case errors.Is(err, context.Canceled):
+		e.GRPC = Canceled
+	case errors.Is(err, context.DeadlineExceeded):
+		e.GRPC = DeadlineExceeded
+	}
+	return e
 }
 
 // ErrStorageFull reports that a write was refused because the disk or a storage quota is full. Nothing of the write
 // was kept. It is HTTP 507 and gRPC ResourceExhausted. Use errors.Is; wrap it with what was being written.
 var ErrStorageFull = &Error{
-	ErrorCode: "ERR_STORAGE_FULL", HTTP: 507, GRPC: ResourceExhausted,
+	ErrorCode: "ERR_STORAGE_FULL", Category: Common, HTTP: 507, GRPC: ResourceExhausted,
 	Message: "no space left on the device: the write was refused and nothing of it was kept; free space and retry",
 }
 
