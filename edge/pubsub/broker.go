@@ -36,13 +36,14 @@ type Consumer struct {
 	// MaxPending bounds the events that wait for redelivery in one lane. When it is reached the lane stops reading new
 	// events until one of them is handled: backpressure, not loss. 0 means 256.
 	MaxPending int
-	Backoff    Backoff // between redeliveries of one event, and between attempts to reach the receiver
+	Backoff    Backoff // between redeliveries of one event: 100 ms to 30 s
+	Reconnect  Backoff // between attempts to reach the receiver: 100 ms to 5 s
 	// Volatile consumers leave nothing behind: they start at Newest and are forgotten when they close.
 	Volatile bool
 }
 
-// Backoff grows from Min to Max by doubling, each wait shortened at random by up to half. Zero fields mean 100 ms and
-// 30 s.
+// Backoff grows from Min to Max by doubling, each wait shortened at random by up to half. Zero fields mean the defaults
+// of the use.
 type Backoff struct {
 	Min, Max time.Duration
 }

@@ -74,7 +74,8 @@ const (
 // Journal keeps the events of one pub/sub component in lanes, one per contract. It is safe for concurrent use.
 type Journal interface {
 	// Append keeps events and returns when they are as durable as the journal promises; it sets their Sequence. Either
-	// all events of the call are kept or none. A full lane under Reject returns an error that is ErrTopicFull, a full
+	// all events of the call are kept or none. The caller does not change Data or Metadata afterwards: a journal may keep
+	// them. A full lane under Reject returns an error that is ErrTopicFull, a full
 	// disk one that is fault.ErrStorageFull.
 	Append(ctx context.Context, events []Event) error
 	// Lanes returns the lanes that hold, or may come to hold, topics matching filter (an MQTT topic filter, or a plain
@@ -96,11 +97,11 @@ type Lane interface {
 	// and scanned, the sequence up to which the lane was searched (>= after). It returns fewer than max rather than much
 	// more than 1 MiB of data, but at least one event if there is one. It waits until there is at least one event or
 	// scanned has advanced, or ctx is done; if the lane's newest sequence is already beyond after it does not wait. Reading
-	// does not remove anything. Events share memory with nobody.
+	// does not remove anything. Events stay valid for as long as they are held, and nobody changes their Data or Metadata.
 	Read(ctx context.Context, after uint64, filter string, max int) (events []Event, scanned uint64, err error)
 	// Commit moves a consumer's cursor. It is lazy: a crash may undo the last moments, which then are delivered again,
 	// but a cursor on disk is never ahead of what was committed. Flush (and closing the journal) makes it durable. It is
-	// cheap and called after every batch; the journal owns c.Pending from then on. An unknown consumer is ignored.
+	// cheap and called after every batch; neither side changes c.Pending afterwards. An unknown consumer is ignored.
 	Commit(consumer string, c Cursor)
 	// Flush makes all committed cursors of the lane durable.
 	Flush(ctx context.Context) error
