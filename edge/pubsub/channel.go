@@ -2,16 +2,20 @@ package pubsub
 
 import "context"
 
-// Delivery is one event on its way to an application. Envelope is the CloudEvent as JSON, or the raw payload when Raw.
+// Delivery is one event on its way to an application. Envelope is the CloudEvent as JSON; only in bulk deliveries of
+// rawPayload subscriptions is it the publisher's bytes, and Raw is set.
 type Delivery struct {
 	PubSub      string
 	Topic       string
 	Path        string // route: HTTP path, or gRPC TopicEventRequest.path
 	Envelope    []byte
-	ContentType string
+	ContentType string // application/cloudevents+json, or that of the bytes when Raw
 	Raw         bool
-	Metadata    map[string]string
-	EntryID     string // in bulk deliveries
+	Metadata    map[string]string // what the publisher sent with the event; may be nil, and is not to be changed
+	EntryID     string            // in bulk deliveries
+	ID          string            // CloudEvent id
+	TraceParent string            // W3C trace context of the event; empty if it has none
+	TraceState  string
 }
 
 // BulkDelivery is a batch for one path.
@@ -27,11 +31,14 @@ type BulkDelivery struct {
 // Channel is the way to one application, over HTTP or gRPC. An error means that the application could not be reached
 // and has not seen the event; what it answered is a Verdict. It is safe for concurrent use.
 type Channel interface {
-	// Deliver posts one event and maps the answer as Dapr does (status field, 404 is Drop, other failures Nak).
+	// Deliver posts one event and maps the answer as Dapr does: the status field; 404 and Unimplemented are Drop, other
+	// failures Nak.
 	Deliver(ctx context.Context, d Delivery) (Verdict, error)
 	// DeliverBulk posts a batch; verdict i belongs to entry i.
 	DeliverBulk(ctx context.Context, d BulkDelivery) ([]Verdict, error)
 	// Subscriptions asks the application for its programmatic subscriptions (GET /dapr/subscribe, ListTopicSubscriptions).
+	// An application that answers anything but a list has none; an error means that it could not be reached, and it is
+	// asked again.
 	Subscriptions(ctx context.Context) ([]Spec, error)
 }
 
