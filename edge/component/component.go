@@ -21,9 +21,9 @@ type Spec struct {
 	Log        *slog.Logger
 }
 
-// AllowedFor reports whether the application may use the component.
+// AllowedFor reports whether the application may use the component. The empty id is the daemon itself, which may use all.
 func (s Spec) AllowedFor(app string) bool {
-	return len(s.Scopes) == 0 || slices.Contains(s.Scopes, app)
+	return app == "" || len(s.Scopes) == 0 || slices.Contains(s.Scopes, app)
 }
 
 // Factory makes an instance. It must not need a network, a broker or a right clock to succeed: what is away becomes ready
@@ -77,13 +77,13 @@ func (s *Set[T]) Get(app, name string) (Instance[T], bool) {
 	return i, true
 }
 
-// All returns the instances that the application may use, sorted by name; app "" means every instance.
+// All returns the instances that the application may use, sorted by name; all of them for the empty id.
 func (s *Set[T]) All(app string) []Instance[T] {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	out := make([]Instance[T], 0, len(s.byID))
 	for _, i := range s.byID {
-		if app == "" || i.Spec.AllowedFor(app) {
+		if i.Spec.AllowedFor(app) {
 			out = append(out, i)
 		}
 	}
