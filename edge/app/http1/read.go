@@ -155,6 +155,9 @@ func (in *reader) readHead() (f framing, status int, err error) {
 			if framed {
 				return f, 0, malformed("folded header field")
 			}
+			if err = checkText(line); err != nil {
+				return f, 0, err
+			}
 			continue
 		}
 		if framed, err = f.field(line); err != nil {
@@ -200,10 +203,8 @@ func (f *framing) field(line []byte) (framed bool, err error) {
 			return false, malformed("header field %.40q", line)
 		}
 	}
-	for _, c := range value {
-		if c < ' ' && c != '\t' || c == 0x7f {
-			return false, malformed("control character in header field %.40q", name)
-		}
+	if err := checkText(value); err != nil {
+		return false, err
 	}
 	switch len(name) {
 	case len("Connection"):
@@ -225,6 +226,16 @@ func (f *framing) field(line []byte) (framed bool, err error) {
 		}
 	}
 	return false, nil
+}
+
+// checkText refuses control characters.
+func checkText(value []byte) error {
+	for _, c := range value {
+		if c < ' ' && c != '\t' || c == 0x7f {
+			return malformed("control character in header value %.40q", value)
+		}
+	}
+	return nil
 }
 
 func (f *framing) connection(value []byte) {
@@ -402,11 +413,7 @@ func (in *reader) trailer() error {
 			return err
 		}
 		in.head -= len(line) + len("\r\n")
-		if line[0] == ' ' || line[0] == '\t' {
-			continue
-		}
-		var ignored framing
-		ignored.length = -1
+		ignored := framing{length: -1}
 		if _, err := ignored.field(line); err != nil {
 			return err
 		}

@@ -133,6 +133,7 @@ func FuzzReadAnswer(f *testing.F) {
 		"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nhi",
 		"HTTP/1.1 200 OK\r\nX: a\r\n b\r\n\r\nhi",
 		"HTTP/1.1 200 OK\nTransfer-Encoding: Chunked\n\n0\r\n\n",
+		"HTTP/1.0 200 \n0:\n \x05\n\n",
 		"HTTP/1.1 304 Not Modified\r\nContent-Length: 10\r\n\r\n",
 	} {
 		f.Add([]byte(s), false)
