@@ -4,7 +4,10 @@ package component
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -32,6 +35,28 @@ type Factory[T any] func(ctx context.Context, spec Spec) (T, error)
 
 // Registry maps component types to factories. It is filled before use and then only read.
 type Registry[T any] map[string]Factory[T]
+
+// ErrUnknownType reports a component type that this binary does not have. The message lists what is near.
+var ErrUnknownType = errors.New("is not built in")
+
+// New makes an instance of spec's type. An unknown type is ErrUnknownType; what the factory reports is wrapped with the
+// component's name.
+func (r Registry[T]) New(ctx context.Context, spec Spec) (T, error) {
+	factory, ok := r[spec.Type]
+	if !ok {
+		var none T
+		return none, fmt.Errorf("component %s: type %s %w: there are %s", spec.Name, spec.Type, ErrUnknownType, strings.Join(r.Types(), ", "))
+	}
+	v, err := factory(ctx, spec)
+	if err != nil {
+		var none T
+		return none, fmt.Errorf("component %s: %w", spec.Name, err)
+	}
+	return v, nil
+}
+
+// Types returns the known types, sorted.
+func (r Registry[T]) Types() []string { return slices.Sorted(maps.Keys(r)) }
 
 // Instance is a component that runs.
 type Instance[T any] struct {
@@ -75,6 +100,18 @@ func (s *Set[T]) Get(app, name string) (Instance[T], bool) {
 		return Instance[T]{}, false
 	}
 	return i, true
+}
+
+// Any reports whether the application may use any instance at all; app "" means every instance counts.
+func (s *Set[T]) Any(app string) bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, i := range s.byID {
+		if app == "" || i.Spec.AllowedFor(app) {
+			return true
+		}
+	}
+	return false
 }
 
 // All returns the instances that the application may use, sorted by name; all of them for the empty id.
