@@ -25,3 +25,35 @@ func (j *MemoryJournal) Crash(committed func(lane, consumer string, latest Curso
 	}
 	return c
 }
+
+// FirstValue, SkipWhole and AppendString are the hand-written JSON, for comparison with encoding/json.
+func FirstValue(b []byte) ([]byte, bool) { return firstValue(b) }
+
+// Valid reports whether b is one JSON value.
+func Valid(b []byte) bool {
+	i, ok := skipValue(b, skipSpace(b, 0), 0)
+	return ok && skipSpace(b, i) == len(b)
+}
+
+// AppendString is the string encoder.
+func AppendString(s string) []byte { return appendString(nil, s) }
+
+// Attributes is what NewEnvelope takes.
+type Attributes = attributes
+
+// NewEnvelope, CompleteEnvelope, WrapRaw, NewID and TimeToLive are the parts of the envelope.
+func NewEnvelope(a Attributes, metadata map[string]string, data []byte) []byte {
+	a.override(metadata)
+	return newEnvelope(&a, data)
+}
+
+func CompleteEnvelope(a Attributes, event []byte) ([]byte, error) { return completeEnvelope(&a, event) }
+
+func WrapRaw(id, topic, pubsub string, metadata map[string]string, data []byte) []byte {
+	return wrapRaw(id, topic, pubsub, metadata, data)
+}
+
+var (
+	NewID      = newID
+	TimeToLive = timeToLive
+)
