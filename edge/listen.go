@@ -20,9 +20,9 @@ const sniffTimeout = 30 * time.Second
 
 var http2Preface = []byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
 
-// listenUnix listens on a socket path. A stale socket is replaced; a live one, or a path that is not a socket, is an
-// error that says who has it. The mode is set before anyone can connect through it.
-func listenUnix(path string, mode fs.FileMode, gid int) (net.Listener, error) {
+// listenUnix listens on a socket path with the given access. A stale socket is replaced; a live one, or a path that is not
+// a socket, is an error that says who has it. Nobody can connect before the access is set.
+func listenUnix(path string, who access) (net.Listener, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, fmt.Errorf("create socket folder: %w", err)
 	}
@@ -35,13 +35,7 @@ func listenUnix(path string, mode fs.FileMode, gid int) (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen on socket %s: %w", path, err)
 	}
-	if gid >= 0 && os.Geteuid() == 0 {
-		err = os.Chown(path, -1, gid)
-	}
-	if err == nil {
-		err = os.Chmod(path, mode)
-	}
-	if err != nil {
+	if err := who.apply(path); err != nil {
 		return nil, errors.Join(fmt.Errorf("set access of socket %s: %w", path, err), l.Close())
 	}
 	return l, nil
@@ -100,28 +94,6 @@ func listenTCP(addr string) (net.Listener, error) {
 		return nil, fmt.Errorf("listen on %s: %w", addr, err)
 	}
 	return l, nil
-}
-
-// peer is who is at the other end of a Unix socket (SO_PEERCRED, unix(7)).
-type peer struct{ PID, UID, GID int }
-
-func peerOf(c net.Conn) (peer, error) {
-	uc, ok := c.(*net.UnixConn)
-	if !ok {
-		return peer{}, fmt.Errorf("connection from %s has no peer credentials", c.RemoteAddr())
-	}
-	raw, err := uc.SyscallConn()
-	if err != nil {
-		return peer{}, err
-	}
-	var cred *syscall.Ucred
-	var cerr error
-	if err := raw.Control(func(fd uintptr) {
-		cred, cerr = syscall.GetsockoptUcred(int(fd), syscall.SOL_SOCKET, syscall.SO_PEERCRED)
-	}); err != nil || cerr != nil {
-		return peer{}, errors.Join(err, cerr)
-	}
-	return peer{PID: int(cred.Pid), UID: int(cred.Uid), GID: int(cred.Gid)}, nil
 }
 
 // guarded is a listener that closes connections which admit refuses.

@@ -35,7 +35,9 @@ type usageError struct{ error }
 // childExit carries the exit code of the application that `edged run` ran.
 type childExit struct{ code int }
 
-func (e childExit) Error() string { return fmt.Sprintf("the application ended with exit code %d", e.code) }
+func (e childExit) Error() string {
+	return fmt.Sprintf("the application ended with exit code %d", e.code)
+}
 
 func exitCode(err error) int {
 	var usage usageError

@@ -1,0 +1,297 @@
+// Package edge wires edged: configuration, components, building blocks and the sockets of the applications. Runtime is
+// the whole daemon; tests start it exactly as the program does.
+package edge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	stdsync "sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/edged-io/edged/edge/invoke"
+	"github.com/edged-io/edged/edge/pubsub"
+	"github.com/edged-io/edged/edge/resource"
+	"github.com/edged-io/edged/edge/secret"
+	"github.com/edged-io/edged/edge/state"
+	"github.com/edged-io/edged/mqtt"
+	"github.com/edged-io/edged/store"
+	"github.com/edged-io/edged/sync"
+)
+
+// Options are what a Runtime gets from its program rather than from configuration.
+type Options struct {
+	Log     *slog.Logger
+	Version string
+	Clock   func() time.Time         // default time.Now; may be wrong by decades and may step
+	Getenv  func(name string) string // default os.Getenv
+	Exit    func(code int)           // default os.Exit; for the API's forced shutdown
+}
+
+// Runtime is a running edged. Open acquires everything, Run serves until its context ends, Close waits.
+type Runtime struct {
+	cfg   Config
+	opts  Options
+	log   *slog.Logger
+	began time.Time
+
+	store    *store.Store
+	comps    *components
+	set      resource.Set
+	settings resource.Configuration
+	state    *state.Service
+	pubsub   *pubsub.Service
+	secrets  *secret.Service
+	invoke   *invoke.Service
+	bridges  []*mqtt.Bridge
+	upstream *sync.Sync
+	device   *deviceHealth
+	admin    *adminServer
+
+	mu   stdsync.RWMutex
+	apps map[string]*application
+
+	ready atomic.Bool
+	quit  chan struct{} // closed when the API asks for a shutdown
+	once  stdsync.Once
+	close stdsync.Once
+}
+
+// Open acquires the data folder, makes the components and listens on every socket, so that whatever cannot be had is
+// known before anything is served. On an error everything is released again.
+func Open(ctx context.Context, cfg Config, o Options) (rt *Runtime, err error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Clock == nil {
+		o.Clock = time.Now
+	}
+	if o.Getenv == nil {
+		o.Getenv = os.Getenv
+	}
+	if o.Exit == nil {
+		o.Exit = os.Exit
+	}
+	rt = &Runtime{cfg: cfg, opts: o, log: o.Log, began: time.Now(), apps: map[string]*application{}, quit: make(chan struct{})}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, rt.Close())
+			rt = nil
+		}
+	}()
+	for _, step := range []func(context.Context) error{
+		rt.loadResources, rt.openStore, rt.openComponents, rt.openBlocks, rt.openBridges, rt.openUpstream, rt.openAdmin, rt.openApps,
+	} {
+		if err := step(ctx); err != nil {
+			return rt, err
+		}
+	}
+	return rt, nil
+}
+
+// Check loads the configuration's resources as Open would, without opening anything, and returns how many there are.
+func Check(cfg Config) (resources int, err error) {
+	set, faults := resource.Load(cfg.Resources, resource.Options{})
+	n := len(set.Components) + len(set.Subscriptions) + len(set.Configurations) + len(set.Resiliencies) + len(set.HTTPEndpoints)
+	return n, faults.Err()
+}
+
+func (rt *Runtime) loadResources(context.Context) error {
+	o := resource.Options{Log: rt.log}
+	var configs []string
+	if d := rt.cfg.dropIn; d != nil {
+		o = resource.Options{AppID: rt.cfg.Apps[0].ID, Namespace: d.namespace, Lenient: true, Log: rt.log}
+		configs = d.configFiles
+	}
+	var faults resource.Faults
+	if rt.set, faults = resource.Load(rt.cfg.Resources, o); len(faults) > 0 {
+		return faults
+	}
+	rt.settings = resource.DefaultConfiguration()
+	if rt.cfg.dropIn == nil {
+		if n := len(rt.set.Configurations); n > 0 {
+			rt.settings = rt.set.Configurations[n-1]
+		}
+		return nil
+	}
+	if len(configs) > 0 {
+		rt.settings, faults = resource.LoadConfiguration(configs, o)
+	}
+	return faults.Err()
+}
+
+func (rt *Runtime) openStore(context.Context) (err error) {
+	if d := rt.cfg.dropIn; d != nil {
+		var temporary bool
+		if rt.cfg.Data, temporary, err = d.dataFolder(rt.cfg.Data); err != nil {
+			return fmt.Errorf("create data folder: %w", err)
+		}
+		if temporary {
+			rt.log.Warn("no data folder can be written: data is kept in a temporary one and will not outlive it", "folder", rt.cfg.Data)
+		}
+	}
+	rt.store, err = store.Open(rt.cfg.Data, store.Options{
+		Log: rt.log, Clock: rt.opts.Clock,
+		ReserveBytes: int64(rt.cfg.Limits.Reserve), CommitInterval: rt.cfg.Limits.CommitInterval,
+	})
+	return err
+}
+
+func (rt *Runtime) openComponents(ctx context.Context) error {
+	rt.comps = &components{log: rt.log, store: rt.store, device: rt.cfg.Device, topics: rt.cfg.contracts(), dropIn: rt.cfg.dropIn}
+	resolver := resource.Resolver{Getenv: rt.opts.Getenv, PodName: rt.opts.Getenv("POD_NAME")}
+	if d := rt.cfg.dropIn; d != nil {
+		resolver.AppID, resolver.Namespace = rt.cfg.Apps[0].ID, d.namespace
+	}
+	if err := rt.comps.load(ctx, resource.SecretStoresFirst(rt.set.Components), resolver); err != nil {
+		return err
+	}
+	if rt.cfg.dropIn != nil {
+		return nil
+	}
+	return rt.comps.addDefaults(ctx, rt.opts.Getenv)
+}
+
+func (rt *Runtime) openBlocks(context.Context) error {
+	rt.state = state.NewService(&rt.comps.states, rt.log)
+	rt.secrets = secret.NewService(&rt.comps.secrets, rt.secretScopes())
+	rt.pubsub = pubsub.NewService(pubsub.ServiceOptions{Brokers: &rt.comps.brokers, Log: rt.log, Clock: rt.opts.Clock})
+	rt.invoke = invoke.NewService(rt.findChannel)
+	rt.device = &deviceHealth{
+		cfg: rt.cfg.Health, folder: rt.cfg.Data, clock: rt.opts.Clock, log: rt.log, publish: rt.pubsub.Publish,
+	}
+	return nil
+}
+
+func (rt *Runtime) openBridges(context.Context) error {
+	for _, cfg := range rt.cfg.Bridges {
+		broker, ok := rt.comps.brokers.Get("", cfg.PubSub)
+		if !ok {
+			return fmt.Errorf("bridge %s: there is no pub/sub component %q", cfg.Name, cfg.PubSub)
+		}
+		b, err := mqtt.NewBridge(cfg, mqtt.BridgeOptions{
+			Device: rt.cfg.Device, Broker: broker.Value, Log: rt.log.With("bridge", cfg.Name), Secret: rt.comps.findSecret,
+		})
+		if err != nil {
+			return fmt.Errorf("bridge %s: %w", cfg.Name, err)
+		}
+		rt.bridges = append(rt.bridges, b)
+	}
+	return nil
+}
+
+func (rt *Runtime) findChannel(app string) (invoke.Channel, bool) {
+	rt.mu.RLock()
+	defer rt.mu.RUnlock()
+	a, ok := rt.apps[app]
+	if !ok || a.channel == nil {
+		return nil, ok
+	}
+	return a.channel, true
+}
+
+// Run serves until ctx ends or an application asks for a shutdown through the API. It returns when calls under way are
+// answered, or their time is up.
+func (rt *Runtime) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var wg stdsync.WaitGroup
+	background := []func(context.Context){rt.device.run, rt.watchdog}
+	for _, b := range rt.bridges {
+		background = append(background, func(ctx context.Context) { rt.logEnd("bridge", b.Run(ctx)) })
+	}
+	if rt.upstream != nil {
+		background = append(background, func(ctx context.Context) { rt.logEnd("upstream", rt.upstream.Run(ctx)) })
+	}
+	for _, f := range background {
+		wg.Go(func() { f(ctx) })
+	}
+	rt.serve()
+	rt.ready.Store(true)
+	notify(rt.log, "READY=1")
+	rt.log.Info(fmt.Sprintf("dapr initialized. Status: Running. Init Elapsed %dms", time.Since(rt.began).Milliseconds()))
+	select {
+	case <-ctx.Done():
+	case <-rt.quit:
+	}
+	notify(rt.log, "STOPPING=1")
+	rt.log.Info("Dapr is shutting down")
+	rt.blockShutdown()
+	rt.ready.Store(false)
+	err := rt.stopApps()
+	cancel()
+	wg.Wait()
+	return err
+}
+
+func (rt *Runtime) logEnd(what string, err error) {
+	if err != nil && !errors.Is(err, context.Canceled) {
+		rt.log.Error(what+" ended", "error", err)
+	}
+}
+
+// serve starts what listens. The admin socket comes first, so that a slow application can be looked at.
+func (rt *Runtime) serve() {
+	if rt.admin != nil {
+		rt.admin.serve()
+	}
+	for _, a := range rt.applications() {
+		a.serve()
+	}
+}
+
+// Shutdown asks Run to end gracefully and returns at once.
+func (rt *Runtime) Shutdown() { rt.once.Do(func() { close(rt.quit) }) }
+
+func (rt *Runtime) stopApps() error {
+	var wg stdsync.WaitGroup
+	apps := rt.applications()
+	errs := make([]error, len(apps))
+	for i, a := range apps {
+		wg.Go(func() { errs[i] = a.stop() })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+func (rt *Runtime) applications() []*application {
+	rt.mu.RLock()
+	defer rt.mu.RUnlock()
+	apps := make([]*application, 0, len(rt.apps))
+	for _, a := range rt.apps {
+		apps = append(apps, a)
+	}
+	slices.SortFunc(apps, func(a, b *application) int { return compareIDs(a.cfg.ID, b.cfg.ID) })
+	return apps
+}
+
+// Close releases everything, in reverse order of acquisition, and waits. It may be called twice.
+func (rt *Runtime) Close() (err error) {
+	rt.close.Do(func() {
+		errs := []error{rt.stopApps()}
+		if rt.admin != nil {
+			errs = append(errs, rt.admin.close())
+		}
+		if rt.upstream != nil {
+			errs = append(errs, rt.upstream.Close())
+		}
+		for _, b := range slices.Backward(rt.bridges) {
+			errs = append(errs, b.Close())
+		}
+		if rt.pubsub != nil {
+			errs = append(errs, rt.pubsub.Close())
+		}
+		if rt.comps != nil {
+			errs = append(errs, rt.comps.close())
+		}
+		if rt.store != nil {
+			errs = append(errs, rt.store.Close())
+		}
+		err = errors.Join(errs...)
+	})
+	return err
+}
