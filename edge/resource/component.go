@@ -152,7 +152,7 @@ func (c Component) Validate(report func(field, value, problem, hint string)) {
 	case c.Spec.Type == "":
 		report("spec.type", "", "is missing", "such as state.bbolt or pubsub.durable")
 	case category == "" || name == "":
-		report("spec.type", strconv.Quote(c.Spec.Type), "is not a component type", "such as state.bbolt or pubsub.durable")
+		report("spec.type", c.Spec.Type, "is not a component type", "such as state.bbolt or pubsub.durable")
 	}
 	needDuration("spec.initTimeout", c.Spec.InitTimeout, report)
 	validateProperties("spec.metadata", c.Spec.Metadata, c.Auth.SecretStore, report)
@@ -168,7 +168,7 @@ func validateProperties(field string, properties []Property, secretStore string,
 			continue
 		}
 		if key := strings.ToLower(p.Name); seen[key] {
-			report(at+".name", strconv.Quote(p.Name), "is given twice", "")
+			report(at+".name", p.Name, "is given twice", "")
 		} else {
 			seen[key] = true
 		}

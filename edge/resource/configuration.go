@@ -251,7 +251,7 @@ func (c Configuration) Validate(report func(field, value, problem, hint string))
 	}
 	if t := c.Spec.Tracing; t != nil && t.SamplingRate != "" {
 		if rate, err := strconv.ParseFloat(t.SamplingRate, 64); err != nil || !(rate >= 0 && rate <= 1) {
-			report("spec.tracing.samplingRate", strconv.Quote(t.SamplingRate), "is not a rate", "a number from 0 to 1")
+			report("spec.tracing.samplingRate", t.SamplingRate, "is not a rate", "a number from 0 to 1")
 		}
 	}
 	for i, f := range c.Spec.Features {
@@ -272,7 +272,7 @@ func validateSecretScopes(scopes []SecretScope, report func(field, value, proble
 		switch strings.ToLower(s.DefaultAccess) {
 		case "", "allow", "deny":
 		default:
-			report(at+".defaultAccess", strconv.Quote(s.DefaultAccess), "defaultAccess "+s.DefaultAccess+" can be either allow or deny", "")
+			report(at+".defaultAccess", s.DefaultAccess, "defaultAccess "+s.DefaultAccess+" can be either allow or deny", "")
 		}
 	}
 }

@@ -170,7 +170,7 @@ func (h HTTPEndpoint) Validate(report func(field, value, problem, hint string)) 
 	case h.Spec.BaseURL == "":
 		report("spec.baseUrl", "", "is missing", "such as https://api.example")
 	case err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https"):
-		report("spec.baseUrl", strconv.Quote(h.Spec.BaseURL), "is not an HTTP address", "such as https://api.example")
+		report("spec.baseUrl", h.Spec.BaseURL, "is not an HTTP address", "such as https://api.example")
 	}
 	validateProperties("spec.headers", h.Spec.Headers, h.Auth.SecretStore, report)
 }
@@ -263,7 +263,7 @@ func (r Resiliency) Validate(report func(field, value, problem, hint string)) {
 	for name, retry := range p.Retries {
 		at := "spec.policies.retries." + name
 		if kind := strings.ToLower(retry.Policy); kind != "" && kind != "constant" && kind != "exponential" {
-			report(at+".policy", strconv.Quote(retry.Policy), "is not a retry policy", "constant or exponential")
+			report(at+".policy", retry.Policy, "is not a retry policy", "constant or exponential")
 		}
 		needDuration(at+".duration", retry.Duration, report)
 		needDuration(at+".maxInterval", retry.MaxInterval, report)
@@ -289,7 +289,7 @@ func (r Resiliency) Validate(report func(field, value, problem, hint string)) {
 func (p Policies) need(at string, names PolicyNames, report func(field, value, problem, hint string)) {
 	missing := func(kind, name string, found bool) {
 		if name != "" && !found {
-			report(at+"."+kind, strconv.Quote(name), "is not the name of a policy here", "define it under spec.policies")
+			report(at+"."+kind, name, "is not the name of a policy here", "define it under spec.policies")
 		}
 	}
 	_, ok := p.Timeouts[names.Timeout]
@@ -307,7 +307,7 @@ func needName(m Meta, report func(field, value, problem, hint string)) {
 		return
 	}
 	if problem := nameProblem(m.Name); problem != "" {
-		report("metadata.name", strconv.Quote(m.Name), problem, "")
+		report("metadata.name", m.Name, problem, "")
 	}
 }
 
@@ -330,6 +330,6 @@ func needDuration(field, text string, report func(field, value, problem, hint st
 		return
 	}
 	if _, err := time.ParseDuration(text); err != nil {
-		report(field, strconv.Quote(text), "is not a duration", "write a number and a unit: 500ms, 30s, 15m")
+		report(field, text, "is not a duration", "write a number and a unit: 500ms, 30s, 15m")
 	}
 }

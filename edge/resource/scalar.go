@@ -251,20 +251,27 @@ func kindName(n *yaml.Node) string {
 	return "text"
 }
 
-// shown returns what a fault says of a value: short, on one line, and not if it may be a secret.
+// shown returns what a fault says of a node's value.
 func shown(n *yaml.Node, path string) string {
+	switch n.Kind {
+	case yaml.AliasNode:
+		return "*" + n.Value
+	case yaml.ScalarNode:
+		return quoted(n.Value, path)
+	}
+	return ""
+}
+
+// quoted returns what a fault says of a value: short, in quotes on one line, and not if it may be a secret.
+func quoted(value, path string) string {
 	const limit = 60
 	switch {
-	case n.Kind == yaml.AliasNode:
-		return "*" + n.Value
-	case n.Kind != yaml.ScalarNode || n.Value == "":
+	case value == "":
 		return ""
 	case secretField(path):
 		return "(hidden)"
+	case len(value) > limit:
+		value = strings.ToValidUTF8(value[:limit], "") + "..."
 	}
-	text := n.Value
-	if len(text) > limit {
-		text = strings.ToValidUTF8(text[:limit], "") + "..."
-	}
-	return strconv.Quote(text)
+	return strconv.Quote(value)
 }

@@ -77,10 +77,7 @@ func (d *decoder) reported(path, field, value, problem, hint string) {
 		}
 		at = parent(at)
 	}
-	if value != "" && secretField(full) {
-		value = "(hidden)"
-	}
-	d.add(Fault{File: d.file, Line: d.lineOf(full), Field: full, Value: value, Problem: problem, Hint: hint})
+	d.add(Fault{File: d.file, Line: d.lineOf(full), Field: full, Value: quoted(value, full), Problem: problem, Hint: hint})
 }
 
 // lineOf returns the line of a path, or of the nearest thing around it that is in the file.
