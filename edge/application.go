@@ -205,17 +205,28 @@ func (a *application) follow(ctx context.Context) {
 	var channel pubsub.Channel
 	if a.channel != nil {
 		channel = a.channel
+		if a.rt.skips("subscribe") {
+			a.log.Warn("Skipping programmatic subscription loading (disable-init-endpoints)")
+			channel = unasked{a.channel}
+		}
 		if err := a.channel.WaitReady(ctx); err != nil {
 			return // edged stops
 		}
+		a.rt.pubsub.AppHealthy(a.cfg.ID, a.channel.Healthy())
 	}
-	if err := a.rt.pubsub.StartApp(ctx, a.cfg.ID, channel, a.subscriptions()); err != nil && ctx.Err() == nil {
+	if err := a.rt.pubsub.StartApp(ctx, a.cfg.ID, channel, a.specs); err != nil && ctx.Err() == nil {
 		a.log.Error("subscriptions not started", "error", err)
 	}
 	if a.channel != nil {
 		a.rt.logEnd("application channel", a.channel.Run(ctx))
 	}
 }
+
+// unasked is the channel to an application that is not asked for its subscriptions.
+type unasked struct{ *app.Channel }
+
+// Subscriptions returns none.
+func (unasked) Subscriptions(context.Context) ([]pubsub.Spec, error) { return nil, nil }
 
 func (a *application) healthChanged(_ context.Context, healthy bool) {
 	a.rt.pubsub.AppHealthy(a.cfg.ID, healthy)
@@ -264,4 +275,3 @@ func (rt *Runtime) drain() time.Duration {
 	}
 	return defaultDrain
 }
-

@@ -15,9 +15,8 @@ import (
 // configured, published there.
 type deviceHealth struct {
 	cfg     HealthConfig
-	app     string // source of the published events
 	folder  string
-	publish func(ctx context.Context, r pubsub.PublishRequest) error
+	publish func(ctx context.Context, p pubsub.Publication) error
 	clock   func() time.Time
 	log     *slog.Logger
 	last    atomic.Pointer[telemetry.Reading]
@@ -50,7 +49,7 @@ func (d *deviceHealth) read(ctx context.Context) {
 	}
 	data, err := json.Marshal(r)
 	if err == nil {
-		err = d.publish(ctx, pubsub.PublishRequest{PubSub: d.cfg.PubSub, Topic: d.cfg.Topic, Data: data, ContentType: "application/json"})
+		err = d.publish(ctx, pubsub.Publication{PubSub: d.cfg.PubSub, Topic: d.cfg.Topic, Data: data, ContentType: "application/json"})
 	}
 	if err != nil && ctx.Err() == nil {
 		d.log.Warn("device reading not published", "topic", d.cfg.Topic, "error", err)

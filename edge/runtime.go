@@ -9,10 +9,12 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"strings"
 	stdsync "sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/edged-io/edged/edge/cel"
 	"github.com/edged-io/edged/edge/invoke"
 	"github.com/edged-io/edged/edge/pubsub"
 	"github.com/edged-io/edged/edge/resource"
@@ -51,6 +53,7 @@ type Runtime struct {
 	upstream *sync.Sync
 	device   *deviceHealth
 	admin    *adminServer
+	metrics  *runtimeMetrics
 
 	mu   stdsync.RWMutex
 	apps map[string]*application
@@ -76,7 +79,7 @@ func Open(ctx context.Context, cfg Config, o Options) (rt *Runtime, err error) {
 	if o.Exit == nil {
 		o.Exit = os.Exit
 	}
-	rt = &Runtime{cfg: cfg, opts: o, log: o.Log, began: time.Now(), apps: map[string]*application{}, quit: make(chan struct{})}
+	rt = &Runtime{cfg: cfg, opts: o, log: o.Log, began: time.Now(), metrics: newRuntimeMetrics(), apps: map[string]*application{}, quit: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, rt.Close())
@@ -159,10 +162,14 @@ func (rt *Runtime) openComponents(ctx context.Context) error {
 func (rt *Runtime) openBlocks(context.Context) error {
 	rt.state = state.NewService(&rt.comps.states, rt.log)
 	rt.secrets = secret.NewService(&rt.comps.secrets, rt.secretScopes())
-	rt.pubsub = pubsub.NewService(pubsub.ServiceOptions{Brokers: &rt.comps.brokers, Log: rt.log, Clock: rt.opts.Clock})
+	rt.pubsub = pubsub.NewService(pubsub.ServiceOptions{
+		Brokers: &rt.comps.brokers, Log: rt.log, Clock: rt.opts.Clock, Observer: rt.metrics,
+		Compile: func(expression string) (pubsub.Matcher, error) { return cel.Compile(expression) },
+	})
 	rt.invoke = invoke.NewService(rt.findChannel)
 	rt.device = &deviceHealth{
-		cfg: rt.cfg.Health, folder: rt.cfg.Data, clock: rt.opts.Clock, log: rt.log, publish: rt.pubsub.Publish,
+		cfg: rt.cfg.Health, folder: rt.cfg.Data, clock: rt.opts.Clock, log: rt.log,
+		publish: func(ctx context.Context, p pubsub.Publication) error { return rt.pubsub.Publish(ctx, rt.cfg.Device, p) },
 	}
 	return nil
 }
@@ -173,7 +180,7 @@ func (rt *Runtime) openBridges(context.Context) error {
 		if !ok {
 			return fmt.Errorf("bridge %s: there is no pub/sub component %q", cfg.Name, cfg.PubSub)
 		}
-		b, err := mqtt.NewBridge(cfg, mqtt.BridgeOptions{
+		b, err := mqtt.OpenBridge(cfg, mqtt.BridgeOptions{
 			Device: rt.cfg.Device, Broker: broker.Value, Log: rt.log.With("bridge", cfg.Name), Secret: rt.comps.findSecret,
 		})
 		if err != nil {
@@ -182,6 +189,36 @@ func (rt *Runtime) openBridges(context.Context) error {
 		rt.bridges = append(rt.bridges, b)
 	}
 	return nil
+}
+
+func (rt *Runtime) openUpstream(context.Context) (err error) {
+	if rt.cfg.Upstream == nil {
+		return nil
+	}
+	rt.upstream, err = sync.New(*rt.cfg.Upstream, sync.Deps{
+		Device: rt.cfg.Device, Log: rt.log.With("part", "upstream"), Clock: rt.opts.Clock,
+		Meta: rt.store.State(defaultStore),
+		Journals: func(name string) (pubsub.Journal, bool) {
+			i, ok := rt.comps.brokers.Get("", name)
+			b, holds := i.Value.(interface{ Journal() pubsub.Journal })
+			if !ok || !holds {
+				return nil, false
+			}
+			return b.Journal(), true
+		},
+		Stores: func(name string) (sync.Store, bool) {
+			i, ok := rt.comps.states.Get("", name)
+			s, feeds := i.Value.(sync.Store)
+			return s, ok && feeds
+		},
+		Secret: rt.comps.secret,
+	})
+	return err
+}
+
+// skips reports whether an initialization endpoint of the application is not to be called.
+func (rt *Runtime) skips(endpoint string) bool {
+	return rt.cfg.dropIn != nil && slices.Contains(rt.cfg.dropIn.disableInit, endpoint)
 }
 
 func (rt *Runtime) findChannel(app string) (invoke.Channel, bool) {
@@ -265,7 +302,7 @@ func (rt *Runtime) applications() []*application {
 	for _, a := range rt.apps {
 		apps = append(apps, a)
 	}
-	slices.SortFunc(apps, func(a, b *application) int { return compareIDs(a.cfg.ID, b.cfg.ID) })
+	slices.SortFunc(apps, func(a, b *application) int { return strings.Compare(a.cfg.ID, b.cfg.ID) })
 	return apps
 }
 
@@ -283,7 +320,9 @@ func (rt *Runtime) Close() (err error) {
 			errs = append(errs, b.Close())
 		}
 		if rt.pubsub != nil {
-			errs = append(errs, rt.pubsub.Close())
+			ctx, cancel := context.WithTimeout(context.Background(), rt.drain())
+			errs = append(errs, rt.pubsub.Close(ctx))
+			cancel()
 		}
 		if rt.comps != nil {
 			errs = append(errs, rt.comps.close())
