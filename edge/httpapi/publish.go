@@ -39,11 +39,11 @@ func (a *api) publish(c *call) bool {
 func (a *api) publication(c *call, name, topic string) (pubsub.Publication, bool) {
 	name, err := unescape(name)
 	topic, topicErr := unescape(topic)
-	h := c.r.Header
-	return pubsub.Publication{
-		PubSub: name, Topic: topic, ContentType: h.Get("Content-Type"), Metadata: metadataOf(c.r),
-		TraceParent: h.Get("Traceparent"), TraceState: h.Get("Tracestate"),
-	}, err == nil && topicErr == nil
+	p := pubsub.Publication{PubSub: name, Topic: topic, ContentType: c.r.Header.Get("Content-Type"), Metadata: metadataOf(c.r)}
+	if p.TraceParent = traceParent(c.r); p.TraceParent != "" {
+		p.TraceState = c.r.Header.Get("Tracestate")
+	}
+	return p, err == nil && topicErr == nil
 }
 
 func (a *api) publishOne(c *call, p pubsub.Publication) {
