@@ -1,0 +1,360 @@
+package mqtt
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"time"
+)
+
+const (
+	wireReadBuffer = 4 << 10
+	wireChunk      = 32 << 10 // written per deadline: what a slow link must manage within the stall timeout
+	wireRoom       = 64 << 10 // pending bytes above which publishers wait
+	wireFarewell   = 500 * time.Millisecond
+	frameOverhead  = 2 + 65535 + 2 // topic length, topic and packet id of a PUBLISH
+)
+
+var (
+	errStalled     = errors.New("the link is stalled: no byte went through in time")
+	errNoPong      = errors.New("the broker does not answer pings")
+	errWireClosed  = errors.New("the connection is closed")
+	errFrameLength = errors.New("malformed packet length")
+)
+
+// wire is the net.Conn that the MQTT library works on. Writes never block: they are gathered and written by one
+// goroutine, so that a burst of packets is one system call and a stalled link is noticed by its lack of progress, not by
+// the size of a message. Reads are buffered, and a PUBLISH larger than max arrives without its payload, so that a broker
+// cannot make a small device allocate what it announces.
+type wire struct {
+	net.Conn
+	stall time.Duration
+
+	// Reader, used by one goroutine.
+	r      *bufio.Reader
+	max    int
+	head   []byte // header bytes (and rewritten packets) still to hand out
+	left   int    // body bytes of the current packet still to hand out
+	frames uint64 // PUBLISH packets seen
+
+	mu        sync.Mutex
+	oversized map[uint64]int // PUBLISH number -> payload size that was left out
+	pinging   bool           // a PINGREQ is on its way and nothing came back since
+	pingQueue bool           // a PINGREQ is in out
+	out       []byte
+	queued    uint64 // bytes accepted by Write
+	flushed   uint64 // bytes handed to the kernel
+	progress  time.Time
+	err       error
+	closing   bool
+	wake      chan struct{} // to the writer; capacity 1
+	moved     chan struct{} // closed and replaced when flushed or err changes
+	done      chan struct{} // closed when the writer has ended
+}
+
+func newWire(conn net.Conn, maxPayload int, stall time.Duration) *wire {
+	w := &wire{
+		Conn: conn, stall: stall, max: maxPayload,
+		oversized: map[uint64]int{}, progress: time.Now(),
+		wake: make(chan struct{}, 1), moved: make(chan struct{}), done: make(chan struct{}),
+	}
+	w.r = bufio.NewReaderSize(wireSource{w}, wireReadBuffer)
+	go w.write()
+	return w
+}
+
+// wireSource is the connection as the reader's buffer sees it: whatever arrives shows that the broker is alive.
+type wireSource struct{ w *wire }
+
+func (s wireSource) Read(p []byte) (int, error) {
+	n, err := s.w.Conn.Read(p)
+	s.w.mu.Lock()
+	defer s.w.mu.Unlock()
+	if n > 0 {
+		s.w.progress = time.Now()
+		if s.w.pinging {
+			s.w.pinging = false
+			_ = s.w.Conn.SetReadDeadline(time.Time{}) // fails only on a closed connection
+		}
+	}
+	var timeout net.Error
+	if s.w.pinging && errors.As(err, &timeout) && timeout.Timeout() {
+		err = errNoPong
+	}
+	return n, err
+}
+
+// Read hands out whole packets' bytes in order.
+func (w *wire) Read(p []byte) (int, error) {
+	if len(w.head) == 0 && w.left == 0 {
+		if err := w.nextPacket(); err != nil {
+			return 0, err
+		}
+	}
+	if len(w.head) > 0 {
+		n := copy(p, w.head)
+		w.head = w.head[n:]
+		return n, nil
+	}
+	n, err := w.r.Read(p[:min(len(p), w.left)])
+	w.left -= n
+	return n, err
+}
+
+// nextPacket reads a fixed header (MQTT 3.1.1 section 2.2) and prepares what the library gets to see of the packet.
+func (w *wire) nextPacket() error {
+	first, err := w.r.ReadByte()
+	if err != nil {
+		return err
+	}
+	length := 0
+	for shift := 0; ; shift += 7 {
+		if shift > 21 {
+			return errFrameLength
+		}
+		b, err := w.r.ReadByte()
+		if err != nil {
+			return noEOF(err)
+		}
+		length |= int(b&0x7f) << shift
+		if b&0x80 == 0 {
+			break
+		}
+	}
+	publish := first>>4 == 3
+	switch {
+	case publish:
+		w.frames++
+		if length > w.max+frameOverhead || length > w.max && w.isOversized(first, length) {
+			return w.skipPayload(first, length)
+		}
+	case length > frameOverhead:
+		return fmt.Errorf("packet type %d of %d bytes: %w", first>>4, length, errFrameLength)
+	}
+	w.head, w.left = appendHeader(w.head[:0], first, length), length
+	return nil
+}
+
+// isOversized looks at the topic's length without consuming it.
+func (w *wire) isOversized(first byte, length int) bool {
+	b, err := w.r.Peek(2)
+	if err != nil {
+		return false // the next read reports it
+	}
+	return length-variableHeader(first, int(binary.BigEndian.Uint16(b))) > w.max
+}
+
+func variableHeader(first byte, topic int) int {
+	if first&0x06 != 0 { // QoS above 0 carries a packet id
+		return 2 + topic + 2
+	}
+	return 2 + topic
+}
+
+// skipPayload replaces a PUBLISH by one without payload and notes its number.
+func (w *wire) skipPayload(first byte, length int) error {
+	size := make([]byte, 2)
+	if _, err := io.ReadFull(w.r, size); err != nil {
+		return noEOF(err)
+	}
+	n := variableHeader(first, int(binary.BigEndian.Uint16(size)))
+	if n > length {
+		return errFrameLength
+	}
+	body := make([]byte, n)
+	copy(body, size)
+	if _, err := io.ReadFull(w.r, body[2:]); err != nil {
+		return noEOF(err)
+	}
+	if _, err := io.CopyN(io.Discard, w.r, int64(length-n)); err != nil {
+		return noEOF(err)
+	}
+	w.mu.Lock()
+	w.oversized[w.frames] = length - n
+	w.mu.Unlock()
+	w.head, w.left = append(appendHeader(nil, first, n), body...), 0
+	return nil
+}
+
+// leftOut returns the payload size of the numbered PUBLISH if it was too large to be taken in.
+func (w *wire) leftOut(number uint64) (size int, ok bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	size, ok = w.oversized[number]
+	delete(w.oversized, number)
+	return size, ok
+}
+
+func appendHeader(b []byte, first byte, length int) []byte {
+	b = append(b, first)
+	for {
+		digit := byte(length & 0x7f)
+		if length >>= 7; length == 0 {
+			return append(b, digit)
+		}
+		b = append(b, digit|0x80)
+	}
+}
+
+func noEOF(err error) error {
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// Write queues p. An error means that the connection is beyond use.
+func (w *wire) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.err != nil {
+		return 0, w.err
+	}
+	if w.closing {
+		return 0, errWireClosed
+	}
+	w.out = append(w.out, p...)
+	w.queued += uint64(len(p))
+	if len(p) == 2 && p[0] == 0xc0 { // PINGREQ
+		w.pingQueue = true
+	}
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+	return len(p), nil
+}
+
+// SetDeadline bounds reads only: writes do not block, and their progress is watched by the writer.
+func (w *wire) SetDeadline(t time.Time) error { return w.Conn.SetReadDeadline(t) }
+
+// SetWriteDeadline does nothing, for the same reason.
+func (w *wire) SetWriteDeadline(time.Time) error { return nil }
+
+// write is the writer: it takes all that waits and writes it in chunks.
+func (w *wire) write() {
+	defer close(w.done)
+	var spare []byte
+	for range w.wake {
+		for {
+			w.mu.Lock()
+			if len(w.out) == 0 {
+				ended := w.closing
+				w.mu.Unlock()
+				if ended {
+					return
+				}
+				break
+			}
+			batch, ping := w.out, w.pingQueue
+			w.out, spare = spare[:0], nil // never two names for one buffer
+			w.pinging = w.pinging || ping
+			w.pingQueue = false
+			w.mu.Unlock()
+			if !w.writeChunks(batch) {
+				return
+			}
+			if spare = batch; cap(spare) > 4*wireRoom {
+				spare = nil // one large message must not hold its memory for the life of the connection
+			}
+			w.armPong(ping)
+		}
+	}
+}
+
+// writeChunks reports whether all of batch went out.
+func (w *wire) writeChunks(batch []byte) bool {
+	for len(batch) > 0 {
+		w.mu.Lock()
+		if !w.closing { // Close has set a shorter one
+			_ = w.Conn.SetWriteDeadline(time.Now().Add(w.stall)) // fails only on a closed connection
+		}
+		w.mu.Unlock()
+		n, err := w.Conn.Write(batch[:min(len(batch), wireChunk)])
+		batch = batch[n:]
+		var timeout net.Error
+		if errors.As(err, &timeout) && timeout.Timeout() {
+			err = errStalled
+		}
+		w.mu.Lock()
+		w.flushed += uint64(n)
+		w.progress = time.Now()
+		w.err = err
+		close(w.moved)
+		w.moved = make(chan struct{})
+		w.mu.Unlock()
+		if err != nil {
+			_ = w.Conn.Close() // wakes the reader; the write's error is the one to tell
+			return false
+		}
+	}
+	return true
+}
+
+// armPong starts the wait for a sign of life after a PINGREQ has left, unless one has come already.
+func (w *wire) armPong(ping bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if ping && w.pinging {
+		_ = w.Conn.SetReadDeadline(time.Now().Add(w.stall)) // fails only on a closed connection
+	}
+}
+
+// room waits until few enough bytes are pending that another message may be queued; it reports false when lost closes
+// or the wire fails first.
+func (w *wire) room(lost <-chan struct{}) bool {
+	return w.await(lost, func() bool { return w.queued-w.flushed < wireRoom })
+}
+
+// drained waits until everything queued so far has been handed to the kernel.
+func (w *wire) drained(lost <-chan struct{}) bool {
+	w.mu.Lock()
+	goal := w.queued
+	w.mu.Unlock()
+	return w.await(lost, func() bool { return w.flushed >= goal })
+}
+
+func (w *wire) await(lost <-chan struct{}, reached func() bool) bool {
+	for {
+		w.mu.Lock()
+		ok, err, moved := reached(), w.err, w.moved
+		w.mu.Unlock()
+		if ok || err != nil {
+			return err == nil
+		}
+		select {
+		case <-moved:
+		case <-lost:
+			return false
+		}
+	}
+}
+
+// lastProgress is when a byte last went through in either direction.
+func (w *wire) lastProgress() time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.progress
+}
+
+// Close lets what is queued go out, for a moment, and closes the connection. It may be called several times.
+func (w *wire) Close() error {
+	w.mu.Lock()
+	first := !w.closing
+	if first {
+		w.closing = true
+		_ = w.Conn.SetWriteDeadline(time.Now().Add(wireFarewell)) // fails only on a closed connection
+		close(w.wake)
+	}
+	w.mu.Unlock()
+	<-w.done
+	err := w.Conn.Close()
+	if !first || errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}
