@@ -147,7 +147,7 @@ upstream:
 }
 
 func (s *stage) startAggregator(ctx context.Context) error {
-	if _, err := os.Stat("demo/aggregator/node_modules"); err != nil {
+	if _, err := os.Stat("node_modules"); err != nil {
 		return fmt.Errorf("%w: `make demo` installs the JavaScript SDK", err)
 	}
 	env := []string{
