@@ -96,35 +96,34 @@ func Open(ctx context.Context, cfg Config, o Options) (rt *Runtime, err error) {
 	return rt, nil
 }
 
-// Check loads the configuration's resources as Open would, without opening anything, and returns how many there are.
+// Check reads the configuration's resources as Open would, without opening anything, and returns how many there are.
 func Check(cfg Config) (resources int, err error) {
-	set, faults := resource.Load(cfg.Resources, resource.Options{})
-	n := len(set.Components) + len(set.Subscriptions) + len(set.Configurations) + len(set.Resiliencies) + len(set.HTTPEndpoints)
-	return n, faults.Err()
+	set, _, err := readResources(cfg, slog.New(slog.DiscardHandler))
+	return len(set.Components) + len(set.Subscriptions) + len(set.Configurations) + len(set.Resiliencies) + len(set.HTTPEndpoints), err
 }
 
-func (rt *Runtime) loadResources(context.Context) error {
-	o := resource.Options{Log: rt.log}
-	var configs []string
-	if d := rt.cfg.dropIn; d != nil {
-		o = resource.Options{AppID: rt.cfg.Apps[0].ID, Namespace: d.namespace, Lenient: true, Log: rt.log}
-		configs = d.configFiles
+func (rt *Runtime) loadResources(context.Context) (err error) {
+	rt.set, rt.settings, err = readResources(rt.cfg, rt.log)
+	return err
+}
+
+// readResources reads the resources and the Configuration in force: the last one of the resources or, in drop-in mode,
+// those that the command line names.
+func readResources(cfg Config, log *slog.Logger) (resource.Set, resource.Configuration, error) {
+	o := resource.Options{Log: log}
+	if d := cfg.dropIn; d != nil {
+		o.AppID, o.Namespace, o.Lenient = cfg.Apps[0].ID, d.namespace, true
 	}
-	var faults resource.Faults
-	if rt.set, faults = resource.Load(rt.cfg.Resources, o); len(faults) > 0 {
-		return faults
+	set, faults := resource.Load(cfg.Resources, o)
+	settings := resource.DefaultConfiguration()
+	if d := cfg.dropIn; d != nil && len(d.configFiles) > 0 {
+		var more resource.Faults
+		settings, more = resource.LoadConfiguration(d.configFiles, o)
+		faults = append(faults, more...)
+	} else if n := len(set.Configurations); d == nil && n > 0 {
+		settings = set.Configurations[n-1]
 	}
-	rt.settings = resource.DefaultConfiguration()
-	if rt.cfg.dropIn == nil {
-		if n := len(rt.set.Configurations); n > 0 {
-			rt.settings = rt.set.Configurations[n-1]
-		}
-		return nil
-	}
-	if len(configs) > 0 {
-		rt.settings, faults = resource.LoadConfiguration(configs, o)
-	}
-	return faults.Err()
+	return set, settings, faults.Err()
 }
 
 func (rt *Runtime) openStore(context.Context) (err error) {

@@ -28,7 +28,7 @@ func daprd(ctx context.Context, args []string) error {
 		Level: level, JSON: cfg.Log.Format == "json", App: cfg.Apps[0].ID, Version: edge.RuntimeVersion(version),
 	})
 	log.Info("Starting edged as daprd -- version " + version)
-	if err := runRuntime(ctx, cfg, log); err != nil {
+	if err := runRuntime(ctx, func() (edge.Config, error) { return cfg, nil }, log); err != nil {
 		log.Error("Fatal error from runtime: " + err.Error())
 		return err
 	}

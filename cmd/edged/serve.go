@@ -56,31 +56,62 @@ func serve(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	return runRuntime(ctx, cfg, log)
+	return runRuntime(ctx, func() (edge.Config, error) { return loadConfig(*file) }, log)
 }
 
-// runRuntime opens and runs edged until ctx ends. SIGHUP reloads the resources.
-func runRuntime(ctx context.Context, cfg edge.Config, log *slog.Logger) error {
-	rt, err := edge.Open(ctx, cfg, edge.Options{Log: log, Version: version})
-	if err != nil {
-		return err
-	}
+// runRuntime opens and runs edged until ctx ends. On SIGHUP it loads the configuration again and, if that has no fault,
+// goes on with it in the same process; with faults it says so and the running configuration stays.
+func runRuntime(ctx context.Context, load func() (edge.Config, error), log *slog.Logger) error {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
-	done := make(chan struct{})
-	defer close(done)
-	go func() {
-		for {
-			select {
-			case <-hup:
-				rt.Reload()
-			case <-done:
-				return
-			}
+	cfg, err := load()
+	if err != nil {
+		return err
+	}
+	for {
+		rt, err := edge.Open(ctx, cfg, edge.Options{Log: log, Version: version})
+		if err != nil {
+			return err
 		}
-	}()
-	return errors.Join(rt.Run(ctx), rt.Close())
+		turn, end := context.WithCancel(ctx)
+		next := make(chan edge.Config, 1)
+		go func() {
+			defer end()
+			awaitReload(turn, hup, load, next, log)
+		}()
+		err = errors.Join(rt.Run(turn), rt.Close())
+		end()
+		select {
+		case cfg = <-next:
+			if err != nil {
+				log.Error("old configuration not ended cleanly", "error", err)
+			}
+		default:
+			return err
+		}
+	}
+}
+
+// awaitReload returns when a SIGHUP has brought a configuration without faults, which it sends, or when ctx ends.
+func awaitReload(ctx context.Context, hup <-chan os.Signal, load func() (edge.Config, error), next chan<- edge.Config, log *slog.Logger) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-hup:
+		}
+		cfg, err := load()
+		if err == nil {
+			_, err = edge.Check(cfg)
+		}
+		if err == nil {
+			log.Info("reload: the configuration is read again")
+			next <- cfg
+			return
+		}
+		log.Error("reload refused, the running configuration stays", "error", err)
+	}
 }
 
 func check(_ context.Context, args []string) error {
