@@ -70,9 +70,11 @@ func (l *link) byBroker() bool {
 // close ends the connection, politely if nothing has broken it, and waits for what works on it.
 func (l *link) close() {
 	l.lose(errGoodbye)
+	quiesce := uint(0)
 	if errors.Is(l.err, errGoodbye) {
-		l.paho.Disconnect(uint(wireFarewell / time.Millisecond))
+		quiesce = uint(wireFarewell / time.Millisecond)
 	}
+	l.paho.Disconnect(quiesce)
 	_ = l.wire.Close() // the cause of the end is known already
 	l.wg.Wait()
 }

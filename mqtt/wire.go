@@ -82,8 +82,13 @@ func (s wireSource) Read(p []byte) (int, error) {
 		}
 	}
 	var timeout net.Error
-	if s.w.pinging && errors.As(err, &timeout) && timeout.Timeout() {
+	switch {
+	case s.w.err != nil && err != nil:
+		err = s.w.err // the writer's error is the cause
+	case s.w.pinging && errors.As(err, &timeout) && timeout.Timeout():
 		err = errNoPong
+	case errors.Is(err, net.ErrClosed):
+		err = errWireClosed // the library takes no notice of the original
 	}
 	return n, err
 }
