@@ -1,0 +1,345 @@
+package sync
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/edged-io/edged/edge/pubsub"
+	"github.com/edged-io/edged/edge/state"
+)
+
+const (
+	saveEvery       = 5 * time.Second // a checkpoint that a crash loses is found again upstream
+	duplicatesMax   = 3               // refusals as duplicate, with the cursor where it was, before what is stored is looked at
+	incompleteMax   = 3               // incomplete batches in a row before one of their messages is suspected
+	marksPerGrace   = 64
+	graceLookEvery  = 30 * time.Second
+	sumReadDeadline = 2 * time.Second
+)
+
+var errStopped = errors.New("stopped: the upstream holds an epoch of this device that this database does not know")
+
+// eventLane carries the events of one lane that lie in one lane of a journal. Its cursor upstream is the truth of how far
+// it is; the device's checkpoint is there to see when one of both was rolled back, and the consumer in the journal to keep
+// the events until they are safe.
+type eventLane struct {
+	s        *Sync
+	rules    laneRules
+	journal  pubsub.Lane
+	lane     Lane
+	consumer string
+
+	cp       checkpoint
+	fence    uint64 // revision of the cursor record upstream
+	savedAt  time.Time
+	unsaved  bool
+	grace    graceWindow
+	inflight struct{ last, count uint64 } // the batch whose fate is not known yet
+	resent   uint64                       // positions up to here were acknowledged once already
+
+	max        int               // events of the next batch
+	incomplete int               // batches in a row
+	duplicates int               // refusals in a row
+	poison     uint64            // the event that the upstream refuses
+	stored     map[uint64]uint64 // events that are known to lie upstream although the cursor is before them
+}
+
+func newEventLane(s *Sync, rules laneRules, journal pubsub.Lane) *eventLane {
+	return &eventLane{
+		s: s, rules: rules, journal: journal, max: s.cfg.Batch.MaxEvents,
+		lane:     Lane{Kind: Events, Name: strings.Join([]string{token(rules.lane), token(rules.pubsub), token(journal.Name())}, ".")},
+		consumer: "upstream/" + rules.lane,
+	}
+}
+
+func (l *eventLane) name() string { return l.lane.Name }
+
+func (l *eventLane) open(ctx context.Context) error {
+	cur, err := l.journal.Attach(ctx, l.consumer, l.rules.filter, pubsub.Oldest)
+	if err != nil {
+		return fmt.Errorf("attach to journal lane %s: %w", l.journal.Name(), err)
+	}
+	l.grace = graceWindow{head: cur.Floor(), keep: l.s.cfg.Grace, bytes: int64(l.s.cfg.GraceBytes)}
+	if l.cp, err = loadCheckpoint(ctx, l.s.deps.Meta, l.lane); err != nil {
+		return err
+	}
+	l.note(func(st *LaneStatus) { st.Position, st.Epoch = l.cp.Pos, l.cp.Epoch })
+	return nil
+}
+
+func (l *eventLane) close(ctx context.Context) error {
+	l.journal.Commit(l.consumer, pubsub.Cursor{Head: l.grace.head})
+	return errors.Join(l.save(ctx), l.journal.Flush(ctx))
+}
+
+func (l *eventLane) note(fn func(*LaneStatus)) { l.s.report.update(l.name(), fn) }
+
+// save writes the checkpoint down.
+func (l *eventLane) save(ctx context.Context) error {
+	if !l.unsaved {
+		return nil
+	}
+	if err := saveCheckpoint(ctx, l.s.deps.Meta, l.lane, l.cp); err != nil {
+		return err
+	}
+	l.unsaved, l.savedAt = false, time.Now()
+	return nil
+}
+
+func saveCheckpoint(ctx context.Context, m Meta, lane Lane, cp checkpoint) error {
+	if _, err := m.Merge(ctx, nil, map[string][]byte{metaKey(lane): cp.encode()}); err != nil {
+		return fmt.Errorf("write checkpoint of lane %s: %w", lane.Name, err)
+	}
+	return nil
+}
+
+// session compares both sides' cursors, then sends batch after batch. Whatever goes wrong ends it: the next one finds out
+// what is stored, and goes on from there.
+func (l *eventLane) session(ctx context.Context) error {
+	caps, err := l.hello(ctx)
+	if err != nil {
+		return err
+	}
+	l.note(func(st *LaneStatus) { st.State, st.LastError = LaneActive, "" })
+	after := l.cp.Pos
+	var waiting []pubsub.Event
+	for {
+		if len(waiting) == 0 {
+			var scanned uint64
+			if waiting, scanned, err = l.read(ctx, after); err != nil {
+				return err
+			}
+			if len(waiting) == 0 {
+				after = max(after, scanned)
+				l.release(after)
+				continue
+			}
+		}
+		changes, used, size, err := l.build(waiting, caps)
+		if err != nil {
+			return err
+		}
+		last := waiting[used-1].Sequence
+		waiting = waiting[used:]
+		if len(changes) > 0 {
+			if err := l.commit(ctx, changes, size); err != nil {
+				return l.learn(ctx, err, changes)
+			}
+		}
+		after = last
+		if err := l.settle(ctx, after); err != nil {
+			return err
+		}
+	}
+}
+
+// read waits for events. While it waits it writes down what is due.
+func (l *eventLane) read(ctx context.Context, after uint64) ([]pubsub.Event, uint64, error) {
+	for {
+		readCtx, cancel := ctx, context.CancelFunc(func() {})
+		if wait := l.nextChore(); wait > 0 {
+			readCtx, cancel = context.WithTimeout(ctx, wait)
+		}
+		events, scanned, err := l.journal.Read(readCtx, after, l.rules.filter, l.max)
+		late := readCtx.Err() != nil && ctx.Err() == nil
+		cancel()
+		if err == nil || !late {
+			return events, scanned, err
+		}
+		if err := l.save(ctx); err != nil {
+			return nil, 0, err
+		}
+		l.release(after)
+	}
+}
+
+// nextChore is when a checkpoint or the grace window needs attention without new events; 0: never.
+func (l *eventLane) nextChore() time.Duration {
+	switch {
+	case l.unsaved:
+		return max(time.Millisecond, saveEvery-time.Since(l.savedAt))
+	case !l.grace.empty():
+		return graceLookEvery
+	}
+	return 0
+}
+
+// build makes a batch of the first events, as large as a batch may be now, and says how many events it has dealt with.
+func (l *eventLane) build(events []pubsub.Event, caps Caps) (changes []Change, used, size int, err error) {
+	budget := min(l.s.turns.bytes(), int(l.s.cfg.Batch.MaxBytes))
+	for _, e := range events {
+		if used > 0 && (size > budget || used >= l.max) {
+			break
+		}
+		used++
+		if !l.rules.takes(e.Topic) {
+			continue
+		}
+		c, err := l.change(e, caps)
+		if err != nil {
+			return nil, 0, 0, err
+		}
+		if sum, ok := l.stored[e.Sequence]; ok {
+			if sum != checksum(EventSubject(l.s.deps.Device, e.Topic), c.Value) {
+				return nil, 0, 0, &Error{Trouble: Duplicate, Err: errForeign}
+			}
+			l.note(func(st *LaneStatus) { st.Avoided++ })
+			continue
+		}
+		if n := len(c.Value) + len(c.Name) + headerBytes; size > 0 && size+n > int(l.s.cfg.Batch.MaxBytes) {
+			used--
+			break
+		} else {
+			size += n
+		}
+		changes = append(changes, c)
+	}
+	return changes, used, size, nil
+}
+
+var errForeign = errors.New("the upstream has a different event under this device's epoch and number")
+
+// change is the event as it goes up, or the gap that stands for it.
+func (l *eventLane) change(e pubsub.Event, caps Caps) (Change, error) {
+	value, err := envelope(l.s.deps.Device, e)
+	if err != nil {
+		return Change{}, fmt.Errorf("wrap event %d: %w", e.Sequence, err)
+	}
+	c := Change{Kind: Event, Seq: e.Sequence, Name: e.Topic, Value: value}
+	subject := len(EventSubject(l.s.deps.Device, e.Topic))
+	switch {
+	case subject > maxSubject:
+		return l.gap(c, "its topic is too long")
+	case len(value)+subject+headerBytes > caps.MaxMessage:
+		return l.gap(c, fmt.Sprintf("it is larger than the upstream takes (%d of %d bytes)", len(value), caps.MaxMessage-headerBytes))
+	case e.Sequence == l.poison:
+		return l.gap(c, "the upstream refuses it")
+	}
+	return c, nil
+}
+
+// gap replaces an event that can not be sent with a record that says so.
+func (l *eventLane) gap(c Change, reason string) (Change, error) {
+	l.s.report.dropped(l.name(), reason, c.Seq, c.Name[:min(len(c.Name), 200)])
+	body, err := json.Marshal(struct {
+		Lane   string `json:"lane"`
+		From   uint64 `json:"from"`
+		To     uint64 `json:"to"`
+		Topic  string `json:"topic"`
+		Bytes  int    `json:"bytes"`
+		Reason string `json:"reason"`
+	}{l.lane.Name, c.Seq, c.Seq, c.Name[:min(len(c.Name), 1024)], len(c.Value), reason})
+	return Change{Kind: Gap, Seq: c.Seq, Name: c.Name, Value: body}, err
+}
+
+// commit sends a batch when it is the lane's turn.
+func (l *eventLane) commit(ctx context.Context, changes []Change, size int) error {
+	if err := l.s.turns.take(ctx, l.rules.lane); err != nil {
+		return err
+	}
+	last := changes[len(changes)-1]
+	next := Cursor{Epoch: l.cp.Epoch, Pos: last.Seq, Time: l.s.deps.Clock()}
+	if last.Kind == Event {
+		next.Sum = checksum(EventSubject(l.s.deps.Device, last.Name), last.Value)
+	}
+	l.inflight.last, l.inflight.count = last.Seq, uint64(len(changes))
+	began := time.Now()
+	cur, err := l.s.up.Commit(ctx, l.lane, Cursor{Rev: l.fence}, next, changes)
+	if err != nil {
+		l.s.turns.done(l.rules.lane, 0, 0)
+		return err
+	}
+	l.s.turns.done(l.rules.lane, size, time.Since(began))
+	l.moved(cur, changes, size)
+	return nil
+}
+
+func (l *eventLane) moved(cur Cursor, changes []Change, size int) {
+	l.cp.Cursor, l.fence, l.unsaved = cur, cur.Rev, true
+	l.inflight.last, l.inflight.count = 0, 0
+	l.incomplete, l.duplicates = 0, 0
+	l.max = min(l.s.cfg.Batch.MaxEvents, l.max*2)
+	l.grace.add(time.Now(), cur.Pos, int64(size))
+	var resent uint64
+	for _, c := range changes {
+		delete(l.stored, c.Seq)
+		if c.Seq <= l.resent {
+			resent++
+		}
+	}
+	backlog := l.backlog()
+	l.note(func(st *LaneStatus) {
+		st.State, st.LastError, st.LastDone = LaneActive, "", l.s.deps.Clock()
+		st.Batches++
+		st.Changes += uint64(len(changes))
+		st.Bytes += uint64(size)
+		st.Resent += resent
+		st.Position, st.Epoch, st.Upstream, st.Backlog = cur.Pos, cur.Epoch, "", backlog
+	})
+}
+
+func (l *eventLane) backlog() uint64 {
+	last := l.journal.Stat().Last
+	return last - min(last, l.cp.Pos)
+}
+
+// settle lets the journal go on after a batch.
+func (l *eventLane) settle(ctx context.Context, pos uint64) error {
+	l.release(pos)
+	if l.unsaved && time.Since(l.savedAt) >= saveEvery {
+		return l.save(ctx)
+	}
+	return nil
+}
+
+// release lets the journal delete what is safe: acknowledged, and out of the grace window.
+func (l *eventLane) release(pos uint64) {
+	if before := l.grace.head; l.grace.advance(time.Now(), pos) != before {
+		l.journal.Commit(l.consumer, pubsub.Cursor{Head: l.grace.head})
+	}
+}
+
+// learn makes the next attempt wiser.
+func (l *eventLane) learn(ctx context.Context, err error, changes []Change) error {
+	switch troubleOf(err) {
+	case Duplicate:
+		l.duplicates++
+	case Incomplete:
+		if l.incomplete++; l.incomplete >= incompleteMax {
+			return errors.Join(err, l.suspect(ctx, changes))
+		}
+	case Refused, TooLarge:
+		return errors.Join(err, l.suspect(ctx, changes))
+	}
+	return err
+}
+
+// suspect narrows down which event the upstream refuses. The last one is given up only if the upstream takes a batch
+// without it.
+func (l *eventLane) suspect(ctx context.Context, changes []Change) error {
+	if len(changes) > 1 {
+		l.max = len(changes) / 2
+		return nil
+	}
+	if changes[0].Kind == Gap {
+		return nil // not the event's fault
+	}
+	next := l.cp.Cursor
+	next.Time = l.s.deps.Clock()
+	cur, err := l.s.up.Commit(ctx, l.lane, Cursor{Rev: l.fence}, next, nil)
+	if err != nil {
+		return err
+	}
+	l.cp.Cursor, l.fence, l.poison = cur, cur.Rev, changes[0].Seq
+	return nil
+}
+
+// newEpochID is a random epoch.
+func newEpochID() string { return strings.ToLower(rand.Text()[:16]) }
+
+var _ Meta = state.Feed(nil)
