@@ -36,12 +36,19 @@ bin/edged serve --config "$dir/edged.yaml" >"$dir/edged.log" 2>&1 &
 pids+=($!)
 set +m
 
+alive() {
+	local pid
+	for pid in "${pids[@]}"; do
+		kill -0 "$pid" 2>/dev/null || return 1
+	done
+}
+
 answers() {
 	(exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null
 }
 for port in 4222 1883 3500 50001; do
 	for ((i = 0; ; i++)); do
-		if ! kill -0 "${pids[@]}" 2>/dev/null || [ "$i" -ge 150 ]; then
+		if ! alive || [ "$i" -ge 150 ]; then
 			echo "edged or edged-hub did not start; the end of their logs:" >&2
 			tail -n 5 "$dir/hub.log" "$dir/edged.log" >&2
 			exit 1

@@ -67,7 +67,7 @@ func TestRegistry_New(t *testing.T) {
 func TestProperties(t *testing.T) {
 	var log bytes.Buffer
 	p := component.Spec{Name: "c", Log: slog.New(slog.NewTextHandler(&log, nil)), Properties: map[string]string{
-		"URL": "tcp://x", "retained": "Yes", "qos": "1", "timeout": "30s", "seconds": "5", "mode": "FAST", "old": "alias", "empty": "", "typo": "x",
+		"URL": "tcp://x", "retained": "Yes", "qos": "1", "timeout": "30s", "seconds": "5", "mode": "FAST", "old": "alias", "empty": "", "typo": "x", "others": "y",
 	}}.Read()
 	got := []any{
 		p.Required("url"), p.Bool(false, "retained"), p.Int(0, 0, 2, "qos"), p.Duration(0, time.Second, "timeout"), p.Duration(0, time.Second, "seconds"),
@@ -77,7 +77,8 @@ func TestProperties(t *testing.T) {
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
-	if err := p.Err(); err != nil || !strings.Contains(log.String(), "typo") {
+	p.Known("Others")
+	if err := p.Err(); err != nil || strings.Contains(log.String(), "others") || !strings.Contains(log.String(), "typo") {
 		t.Errorf("%v, log %s", err, &log)
 	}
 

@@ -135,6 +135,13 @@ func (p *Properties) Fail(name string, err error) {
 	p.errs = append(p.errs, fmt.Errorf("property %s: %w", name, err))
 }
 
+// Known marks properties that somebody else reads, so that they do not count as unknown.
+func (p *Properties) Known(names ...string) {
+	for _, n := range names {
+		p.asked[strings.ToLower(n)] = true
+	}
+}
+
 // Unknown returns the properties that nobody asked for, sorted: misspelt ones, mostly. Dapr ignores them; say so in the log.
 func (p *Properties) Unknown() []string {
 	var out []string

@@ -266,8 +266,8 @@ func shown(n *yaml.Node, path string) string {
 func quoted(value, path string) string {
 	const limit = 60
 	switch {
-	case value == "":
-		return ""
+	case value == "", value == "(hidden)":
+		return value
 	case secretField(path):
 		return "(hidden)"
 	case len(value) > limit:

@@ -3,8 +3,6 @@ package resource
 import (
 	"context"
 	"crypto/sha256"
-	"errors"
-	"io/fs"
 	"os"
 	"slices"
 	"time"
@@ -51,7 +49,7 @@ func (w *Watcher) Load() (Set, Faults) {
 	for _, file := range files {
 		f := &watchedFile{}
 		w.files[file] = f
-		f.seen, _ = stampOf(file) // a file that is gone again is read below, with its fault
+		f.seen, _ = stampOf(file) // reading a file that is gone again is a fault below
 		data, fault := readFile(file)
 		if fault != nil {
 			faults = append(faults, w.options.tolerate(Faults{*fault})...)
@@ -132,9 +130,9 @@ func (w *Watcher) lookAt(file string, now bool) (changed bool, faults Faults) {
 		f = &watchedFile{}
 		w.files[file] = f
 	}
-	seen, err := stampOf(file)
-	if err != nil {
-		return false, nil // gone since the folder was listed; the next look will know
+	seen, ok := stampOf(file)
+	if !ok { // gone since the folder was listed; the next look will know
+		return false, nil
 	}
 	settled := seen == f.seen && !isNew
 	f.seen = seen
@@ -217,13 +215,11 @@ func (w *Watcher) all() Set {
 	return all
 }
 
-func stampOf(file string) (stamp, error) {
+// stampOf reports the stamp of a file, if it can be had.
+func stampOf(file string) (stamp, bool) {
 	info, err := os.Stat(file)
-	if errors.Is(err, fs.ErrNotExist) {
-		return stamp{size: -1}, err
-	}
 	if err != nil {
-		return stamp{}, err
+		return stamp{}, false
 	}
-	return stamp{size: info.Size(), modified: info.ModTime()}, nil
+	return stamp{size: info.Size(), modified: info.ModTime()}, true
 }
