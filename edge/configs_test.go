@@ -26,6 +26,12 @@ func TestConfigs(t *testing.T) {
 			t.Errorf("the example leaves a section out: %+v", cfg)
 		}
 	})
+	t.Run("local.yaml", func(t *testing.T) {
+		loaded["local.yaml"] = true
+		if _, err := edge.LoadConfig("../configs/local.yaml"); err != nil {
+			t.Error(err)
+		}
+	})
 	t.Run("edged-hub.yaml", func(t *testing.T) {
 		loaded["edged-hub.yaml"] = true
 		data, err := os.ReadFile("../configs/edged-hub.yaml")

@@ -1,22 +1,10 @@
 #!/usr/bin/env bash
-# Starts edged-hub and edged for trying them out, on loopback, with data in .cache/run; Ctrl-C stops both.
+# Starts edged-hub and edged (configs/local.yaml) for trying them out, on loopback, with data in .cache/run. Ctrl-C stops
+# both.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-dir=$PWD/.cache/run
-mkdir -p "$dir/sockets"
-cat >"$dir/edged.yaml" <<YAML
-device: try-it
-data: $dir/edged
-run: $dir/sockets
-apps:
-  - id: app
-    listen: {http: 127.0.0.1:3500, grpc: 127.0.0.1:50001}
-deviceHealth: {interval: 10s, topic: device/health}
-upstream:
-  url: nats://127.0.0.1:4222
-  events: [{topics: "#", lane: telemetry}]
-  state: [{store: statestore, prefix: config/, owner: cloud}, {store: statestore, owner: device}]
-YAML
+dir=.cache/run
+mkdir -p "$dir"
 
 pids=()
 stop() {
@@ -32,7 +20,7 @@ trap 'exit 0' INT TERM
 set -m
 bin/edged-hub --data "$dir/hub" --mqtt 127.0.0.1:1883 >"$dir/hub.log" 2>&1 &
 pids+=($!)
-bin/edged serve --config "$dir/edged.yaml" >"$dir/edged.log" 2>&1 &
+bin/edged serve --config configs/local.yaml >"$dir/edged.log" 2>&1 &
 pids+=($!)
 set +m
 
@@ -46,7 +34,7 @@ alive() {
 answers() {
 	(exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null
 }
-for port in 4222 1883 3500 50001; do
+for port in 4222 4223 1883 3500 50001; do
 	for ((i = 0; ; i++)); do
 		if ! alive || [ "$i" -ge 150 ]; then
 			echo "edged or edged-hub did not start; the end of their logs:" >&2
@@ -60,17 +48,17 @@ done
 
 cat <<TEXT
 edged serves the application "app":
-  HTTP      127.0.0.1:3500    gRPC  127.0.0.1:50001    both on  $dir/sockets/app.sock
+  HTTP      127.0.0.1:3500    gRPC  127.0.0.1:50001    both on  $PWD/$dir/app.sock
 edged-hub, a local upstream:
-  NATS      127.0.0.1:4222    MQTT  127.0.0.1:1883
+  NATS      127.0.0.1:4222    WebSocket  127.0.0.1:4223    MQTT  127.0.0.1:1883
 Logs: $dir/edged.log, $dir/hub.log
 
-Try, in another terminal:
+Try, in another terminal, from $PWD:
   curl -X POST 127.0.0.1:3500/v1.0/state/statestore -H 'content-type: application/json' -d '[{"key":"greeting","value":"hello"}]'
   curl 127.0.0.1:3500/v1.0/state/statestore/greeting
   curl -X POST 127.0.0.1:3500/v1.0/publish/pubsub/orders -H 'content-type: application/json' -d '{"order":1}'
-  bin/edged status --config $dir/edged.yaml
-  kill -9 \$(pgrep -f 'edged serve --config $dir')    # then make run again: nothing is lost
+  bin/edged status --config configs/local.yaml
+  kill -9 ${pids[1]}    # edged, as a power cut would; then make run again: nothing is lost
 
 Ctrl-C stops both.
 TEXT
