@@ -188,6 +188,14 @@ func (c *components) secret(ctx context.Context, store, name string, metadata ma
 	return s.Value.Get(ctx, name, metadata)
 }
 
+// namedSecret reads a secret of a store, or of the first store that has it if no store is named.
+func (c *components) namedSecret(ctx context.Context, store, name string) (map[string]string, error) {
+	if store == "" {
+		return c.findSecret(ctx, name)
+	}
+	return c.secret(ctx, store, name, nil)
+}
+
 // close closes components in reverse order of creation.
 func (c *components) close() error {
 	var errs []error

@@ -110,8 +110,8 @@ func (rt *Runtime) writeDisk(gauge func(string, float64)) {
 	gauge(`edged_disk_syncs_total{file="state"}`, float64(db.Fsyncs))
 	gauge(`edged_disk_written_bytes_total{file="state"}`, float64(db.BytesWritten))
 	log := rt.store.LogIO()
-	gauge(`edged_disk_syncs_total{file="log"}`, float64(log.Syncs))
-	gauge(`edged_disk_written_bytes_total{file="log"}`, float64(log.Bytes))
+	gauge(`edged_disk_syncs_total{file="log"}`, float64(log.Fsyncs))
+	gauge(`edged_disk_written_bytes_total{file="log"}`, float64(log.BytesWritten))
 }
 
 func (rt *Runtime) writeDevice(gauge func(string, float64)) {

@@ -160,7 +160,7 @@ func (rt *Runtime) openComponents(ctx context.Context) error {
 
 func (rt *Runtime) openBlocks(context.Context) error {
 	rt.state = state.NewService(&rt.comps.states, rt.log)
-	rt.secrets = secret.NewService(&rt.comps.secrets, rt.secretScopes())
+	rt.secrets = secret.NewService(&rt.comps.secrets, rt.secretScopes)
 	rt.pubsub = pubsub.NewService(pubsub.ServiceOptions{
 		Brokers: &rt.comps.brokers, Log: rt.log, Clock: rt.opts.Clock, Observer: rt.metrics,
 		Compile: func(expression string) (pubsub.Matcher, error) { return cel.Compile(expression) },
@@ -210,7 +210,7 @@ func (rt *Runtime) openUpstream(context.Context) (err error) {
 			s, feeds := i.Value.(sync.Store)
 			return s, ok && feeds
 		},
-		Secret: rt.comps.secret,
+		Secret: rt.comps.namedSecret,
 	})
 	return err
 }

@@ -119,7 +119,7 @@ func (a *application) apiOptions() httpapi.Options {
 
 func (a *application) grpcOptions(o httpapi.Options) grpcapi.Options {
 	return grpcapi.Options{
-		AppID: o.AppID, Namespace: o.Namespace, State: a.rt.state, PubSub: a.rt.pubsub, Secrets: a.rt.secrets, Metadata: a.metadata,
+		AppID: o.AppID, Namespace: o.Namespace, State: a.rt.state, PubSub: a.rt.pubsub, Secrets: a.rt.secrets, Metadata: a.metadata, Invoke: a.rt.invoke,
 		MaxBodySize: o.MaxBodySize, APIToken: o.APIToken, Shutdown: o.Shutdown, ForceShutdown: o.ForceShutdown,
 		Log: a.log, LogCalls: o.LogCalls, OnError: o.OnError,
 	}
