@@ -43,6 +43,8 @@ type Store struct {
 	io    ioCounters
 	sweep sweeper
 
+	journals journalSet
+
 	mu          sync.Mutex
 	quarantined []Quarantine
 	states      map[string]*State
@@ -105,12 +107,13 @@ func (s *Store) Close() error {
 	s.mu.Unlock()
 
 	s.sweep.stop()
+	journalErr := s.journals.close()
 	// The anchor is a courtesy to expiry across a restart without a clock; a full disk must not fail Close.
 	if err := s.submit(context.Background(), &saveAnchor{s: s}); err != nil {
 		s.log.Debug("save clock anchor", "error", err)
 	}
 	s.queue.close()
-	return errors.Join(s.closeDatabase(), s.lock.release())
+	return errors.Join(journalErr, s.closeDatabase(), s.lock.release())
 }
 
 // ErrClosed reports a call on a closed Store.

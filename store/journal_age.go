@@ -1,0 +1,64 @@
+package store
+
+import (
+	"encoding/binary"
+	"time"
+)
+
+// ageClock counts the age of events in milliseconds of the store's ttl clock (clock.go), so that a wall clock that jumps
+// from 1970 to today ages nothing: each frame carries the reading at which it was accepted. The ttl clock is kept in
+// state.db, and a crash or a new state.db may set it back, or forward by the years before the clock was set. The offset
+// makes it go on from the newest event, plus the time the device was off if the wall clock was right before and after.
+// Where that is not known, time switched off does not count: events are kept longer, never shorter.
+type ageClock struct {
+	clock  func() (ms int64, wall time.Time)
+	offset int64
+	saved  bool
+}
+
+// read returns the age clock and the wall time.
+func (c *ageClock) read() (int64, time.Time) {
+	ms, wall := c.clock()
+	return ms + c.offset, wall
+}
+
+// begin sets the offset.
+func (c *ageClock) begin(meta map[string][]byte, lanes []*lane) {
+	b, known := meta[metaAge]
+	if known && len(b) == 8 {
+		c.offset, c.saved = int64(binary.LittleEndian.Uint64(b)), true
+	}
+	now, wall := c.read()
+	newest := int64(0)
+	for _, l := range lanes {
+		if age, at, ok := l.newestAge(); ok {
+			newest = max(newest, age+offTime(at, wall).Milliseconds())
+		}
+	}
+	if newest > 0 && (now < newest || !known) {
+		c.offset += newest - now
+		c.saved = false
+	}
+}
+
+// newestAge is when the newest event was accepted, by the age clock and by the wall clock.
+func (l *lane) newestAge() (age int64, wall time.Time, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.segs) == 0 {
+		return 0, wall, false
+	}
+	s := l.segs[len(l.segs)-1].sum
+	if s == nil || s.events == 0 {
+		return 0, wall, false
+	}
+	return s.lastAge, fromUnixNano(s.lastWall), true
+}
+
+func (c *ageClock) collect(puts map[string][]byte) {
+	if c.saved {
+		return
+	}
+	c.saved = true // if saving fails, the newest event sets it again
+	puts[metaAge] = binary.LittleEndian.AppendUint64(nil, uint64(c.offset))
+}
