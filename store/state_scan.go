@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"context"
+	"fmt"
 
 	"go.etcd.io/bbolt"
 
@@ -53,12 +54,15 @@ func (st *State) scanPage(tx *bbolt.Tx, page []state.Entry, prefix, after string
 	}
 	c := b.Cursor()
 	k, v := c.Seek([]byte(max(prefix, after)))
-	if k != nil && string(k) == after {
+	if k != nil && after != "" && string(k) == after {
 		k, v = c.Next()
 	}
 	for n, size := 0, 0; k != nil && bytes.HasPrefix(k, []byte(prefix)); k, v = c.Next() {
 		if n == scanKeys || size > scanBytes {
 			return page, next, true, nil
+		}
+		if n > 0 && string(k) <= next || after != "" && string(k) <= after {
+			return nil, "", false, st.s.damaged(fmt.Sprintf("key %q is out of order", k)) // or the walk might not end
 		}
 		n, size = n+1, size+len(v)
 		next = string(k)
