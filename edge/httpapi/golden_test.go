@@ -1,11 +1,8 @@
 package httpapi_test
 
 import (
-	"context"
 	"encoding/json"
-	"errors"
 	"io"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -14,12 +11,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/edged-io/edged/edge/component"
-	"github.com/edged-io/edged/edge/fault"
+	"github.com/edged-io/edged/edge/apitest"
 	"github.com/edged-io/edged/edge/httpapi"
-	"github.com/edged-io/edged/edge/invoke"
-	"github.com/edged-io/edged/edge/metadata"
-	"github.com/edged-io/edged/edge/state"
 )
 
 // recorded is a call and what daprd 1.18.2 answered. testdata/daprd.json was recorded from three running daprd: "full"
@@ -57,6 +50,7 @@ var deliberate = []differs{
 	{why: "wording of a type error", call: `POST /v1.0/state/mystore/transaction {"operations":[{"operation":"upsert","request":{"key":"t3","value":"v","metadata":{"ttlInSeconds":5`, message: true},
 	{why: "wording of a syntax error", call: `POST /v1.0-alpha1/`, message: true},
 	{why: "wording of a syntax error", call: `POST /v1.0-alpha2/`, message: true},
+	{why: "wording of a syntax error in the details", call: `POST /v1.0/publish/mypubsub/topic {"}`, any: true},
 	{why: "how the target could not be found", call: `GET /v1.0/invoke/`, message: true},
 	{why: "how the target could not be found", call: `POST /v1.0/invoke/`, message: true},
 	{why: "how the target could not be found", call: `GET /foo`, message: true},
@@ -170,79 +164,19 @@ func sameAnswer(t *testing.T, got, want string, freeWording bool) {
 	}
 }
 
-func options() httpapi.Options {
-	states := state.NewService(&component.Set[state.Store]{}, slog.New(slog.DiscardHandler))
+func options(s *apitest.Services) httpapi.Options {
 	return httpapi.Options{
-		AppID: "myapp", Namespace: "default", State: states, PubSub: noPubSub{}, Secrets: noSecrets{},
-		Metadata: metadata.New("myapp", "edge", []string{"HotReload", "WorkflowsRemoteActivityReminder"}, metadata.Sources{
-			App: func() metadata.App { return metadata.App{Protocol: "http", Address: "127.0.0.1"} },
-		}),
-		Invoke: invoke.NewService(func(string) (invoke.Channel, bool) { return nil, false }),
+		AppID: apitest.App, Namespace: "default",
+		State: s.State, PubSub: s.PubSub, Secrets: s.Secrets, Metadata: s.Metadata, Invoke: s.Invoke,
 	}
 }
 
-func bare() http.Handler { return httpapi.New(options()) }
+func bare() http.Handler { return httpapi.New(options(apitest.Bare())) }
 
 func withToken() http.Handler {
-	o := options()
+	o := options(apitest.Bare())
 	o.APIToken, o.AllowedOrigins, o.MaxBodySize = "tok", "https://example.com", 1024
 	return httpapi.New(o)
 }
 
-func full(t *testing.T) http.Handler {
-	o := options()
-	store := state.NewMemory(state.MemoryOptions{})
-	t.Cleanup(func() { _ = store.Close() })
-	set := &component.Set[state.Store]{}
-	set.Put(component.Instance[state.Store]{Spec: component.Spec{Name: "mystore", Type: "state.in-memory", Version: "v1"}, Value: store})
-	o.State = state.NewService(set, slog.New(slog.DiscardHandler))
-	o.PubSub, o.Secrets = somePubSub{}, someSecrets{}
-	o.Metadata = metadata.New("myapp", "edge", []string{"HotReload", "WorkflowsRemoteActivityReminder"}, metadata.Sources{
-		App: func() metadata.App { return metadata.App{Protocol: "http", Address: "127.0.0.1"} },
-		Components: func() []metadata.Component {
-			return []metadata.Component{
-				{Name: "mysecrets", Type: "secretstores.local.file", Version: "v1"},
-				{Name: "mystore", Type: "state.in-memory", Version: "v1", Capabilities: []string{"ETAG", "TRANSACTIONAL", "TTL", "DELETE_WITH_PREFIX", "KEYS_LIKE", "ACTOR"}},
-				{Name: "mypubsub", Type: "pubsub.in-memory", Version: "v1", Capabilities: []string{"SUBSCRIBE_WILDCARDS"}},
-				{Name: "scoped", Type: "pubsub.in-memory", Version: "v1", Capabilities: []string{"SUBSCRIBE_WILDCARDS"}},
-			}
-		},
-		Subscriptions: func() []metadata.Subscription {
-			return []metadata.Subscription{{PubSub: "mypubsub", Topic: "B", Rules: []metadata.Rule{{Path: "/B"}}, Kind: "DECLARATIVE"}}
-		},
-	})
-	return httpapi.New(o)
-}
-
-type noSecrets struct{}
-
-func (noSecrets) Get(context.Context, string, string, string, map[string]string) (map[string]string, error) {
-	return nil, fault.SecretStoreNotConfigured()
-}
-
-func (noSecrets) BulkGet(context.Context, string, string, map[string]string) (map[string]map[string]string, error) {
-	return nil, fault.SecretStoreNotConfigured()
-}
-
-type someSecrets struct{}
-
-func (someSecrets) Get(_ context.Context, _, store, key string, _ map[string]string) (map[string]string, error) {
-	all := map[string]string{"key1": "v1", "nested:a": "x", "nested:b": "y"}
-	switch value, ok := all[key]; {
-	case store != "mysecrets":
-		return nil, fault.SecretStoreNotFound(store)
-	case key == "denied":
-		return nil, fault.SecretDenied(store, key)
-	case !ok:
-		return nil, fault.SecretGet(store, key, errors.New("secret "+key+" not found"))
-	default:
-		return map[string]string{key: value}, nil
-	}
-}
-
-func (someSecrets) BulkGet(_ context.Context, _, store string, _ map[string]string) (map[string]map[string]string, error) {
-	if store != "mysecrets" {
-		return nil, fault.SecretStoreNotFound(store)
-	}
-	return map[string]map[string]string{"key1": {"key1": "v1"}, "nested:a": {"nested:a": "x"}, "nested:b": {"nested:b": "y"}}, nil
-}
+func full(t testing.TB) http.Handler { return httpapi.New(options(apitest.Full(t))) }
