@@ -184,7 +184,7 @@ func (s *Store) gather() {
 // others. If the disk turns out to be full, what needs no space is tried again without the rest; if a page is damaged,
 // each write is tried alone, so that it fails only those that touch the page.
 func (s *Store) commitGroup(group []*write) {
-	full := s.space.low()
+	full := s.space.low() && !s.hasFreePages(freePagesKept)
 	err := s.tryCommit(group, full)
 	if !full && errors.Is(err, fault.ErrStorageFull) {
 		err = s.tryCommit(group, true)

@@ -56,6 +56,9 @@ func (s *Store) openDatabase() error {
 	if err != nil {
 		return fmt.Errorf("open %s: %w", s.databasePath(), err)
 	}
+	if s.file, err = os.Open(s.databasePath()); err != nil {
+		return errors.Join(fmt.Errorf("open database: %w", err), db.Close())
+	}
 	s.db = db
 	s.sweep.init(s)
 	return nil
@@ -171,10 +174,11 @@ func syncFolder(dir string) error {
 // closeDatabase closes bbolt. A database in which a rollback panicked still holds its locks and cannot be closed; the
 // kernel does it when the process ends.
 func (s *Store) closeDatabase() error {
+	err := s.file.Close()
 	if s.queue.broken != nil {
-		return s.queue.broken
+		return errors.Join(s.queue.broken, err)
 	}
-	return s.db.Close()
+	return errors.Join(s.db.Close(), err)
 }
 
 // view runs fn in a read transaction. A damaged page, on which bbolt panics or faults, is an error.

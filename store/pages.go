@@ -82,21 +82,16 @@ func quickCheck(path string) error {
 
 // checkPages verifies every page of the open database as a read transaction sees it.
 func (s *Store) checkPages(ctx context.Context) error {
-	f, err := os.Open(s.databasePath())
-	if err != nil {
-		return fmt.Errorf("check database: %w", err)
-	}
-	defer f.Close()
 	for {
 		retry := false
 		err := s.view(func(tx *bbolt.Tx) error {
-			st, err := f.Stat()
+			st, err := s.file.Stat()
 			if err != nil {
 				return fmt.Errorf("check database: %w", err)
 			}
-			for _, m := range readMetas(f, st.Size()) {
+			for _, m := range readMetas(s.file, st.Size()) {
 				if m.txid == uint64(tx.ID()) {
-					return walk(ctx, f, st.Size(), m, int(m.high)+1)
+					return walk(ctx, s.file, st.Size(), m, int(m.high)+1)
 				}
 			}
 			retry = true // two commits came between; the pages of this transaction are pinned, but not its meta page

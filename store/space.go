@@ -1,6 +1,7 @@
 package store
 
 import (
+	"encoding/binary"
 	"sync/atomic"
 	"time"
 
@@ -52,3 +53,28 @@ func (g *spaceGuard) low() bool {
 
 // full notes that the disk was found full, so that the next look is a real one.
 func (g *spaceGuard) full() { g.checked.Store(-int64(spaceEvery)) }
+
+// freePagesKept is how many free pages of state.db writes leave to deletes and cursors while the reserve is touched: a
+// bbolt file does not shrink, so that deleting makes room within it and not in the file system.
+const freePagesKept = 256
+
+// hasFreePages reports whether more than n pages of state.db are free. It reads two pages, so it is for rare use.
+func (s *Store) hasFreePages(n uint64) bool {
+	st, err := s.file.Stat()
+	if err != nil {
+		return false
+	}
+	metas := readMetas(s.file, st.Size())
+	if len(metas) == 0 || metas[0].freelist == noFreelist {
+		return false
+	}
+	var b [pageHeader + 8]byte
+	if _, err := s.file.ReadAt(b[:], int64(metas[0].freelist)*metas[0].pageSize); err != nil {
+		return false
+	}
+	count := uint64(binary.NativeEndian.Uint16(b[10:]))
+	if count == 0xFFFF {
+		count = binary.NativeEndian.Uint64(b[pageHeader:])
+	}
+	return count > n
+}
