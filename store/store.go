@@ -36,6 +36,7 @@ type Store struct {
 	log   *slog.Logger
 	lock  *folderLock
 	db    *bbolt.DB
+	file  *os.File // state.db, to read pages as they are on disk
 	ident identity
 	ttl   *ttlClock
 	space *spaceGuard
