@@ -18,7 +18,7 @@ import (
 // changes calls reconcile, which makes what runs equal to what is wanted.
 type application struct {
 	id   string
-	turn sync.Mutex // held while reconciling
+	turn turn // held while reconciling
 
 	mu           sync.Mutex
 	channel      Channel // nil: none, only streams
@@ -38,6 +38,22 @@ type application struct {
 	done   chan struct{}
 }
 
+// turn is a mutex whose waiters can give up: it is held while deliveries end, which takes as long as they do.
+type turn chan struct{}
+
+func newTurn() turn { return make(turn, 1) }
+
+func (t turn) take(ctx context.Context) error {
+	select {
+	case t <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (t turn) give() { <-t }
+
 // key identifies a subscription: Dapr has one for each topic of a component.
 func (s *Spec) key() string { return s.PubSub + "||" + s.Topic }
 
@@ -47,7 +63,7 @@ func (s *Service) app(id string) *application {
 	defer s.mu.Unlock()
 	a := s.apps[id]
 	if a == nil {
-		a = &application{id: id, running: map[string]*subscription{}, kick: make(chan struct{}, 1), ready: make(chan struct{}), isOpen: true}
+		a = &application{id: id, turn: newTurn(), running: map[string]*subscription{}, kick: make(chan struct{}, 1), ready: make(chan struct{}), isOpen: true}
 		s.apps[id] = a
 	}
 	return a
@@ -346,8 +362,10 @@ func (s *Service) settle(ctx context.Context, a *application) {
 // reconcile makes what runs for a equal to what is wanted: first it stops, waiting for deliveries under way, then it
 // starts.
 func (s *Service) reconcile(ctx context.Context, a *application) error {
-	a.turn.Lock()
-	defer a.turn.Unlock()
+	if err := a.turn.take(ctx); err != nil {
+		return err
+	}
+	defer a.turn.give()
 	want, known := s.wanted(a)
 	a.mu.Lock()
 	var stop []*subscription

@@ -37,7 +37,7 @@ type Stream struct {
 	gone chan struct{} // closed when the client left or the stream ended
 	once sync.Once
 
-	turn  sync.Mutex // held while the subscription is exchanged
+	turn  turn // held while the subscription is exchanged
 	mu    sync.Mutex
 	wait  map[string][]chan Verdict // oldest first: ids need not be unique
 	over  bool
@@ -61,7 +61,7 @@ func (s *Service) OpenStream(ctx context.Context, r StreamRequest) (*Stream, err
 		return nil, streamFault(fmt.Errorf("failed to create subscription for %s: subscription to topic '%s' on pubsub '%s' is not allowed", r.PubSub, r.Topic, r.PubSub))
 	}
 	a := s.app(r.App)
-	st := &Stream{svc: s, app: a, out: make(chan Delivery), gone: make(chan struct{}), wait: map[string][]chan Verdict{},
+	st := &Stream{svc: s, app: a, out: make(chan Delivery), gone: make(chan struct{}), turn: newTurn(), wait: map[string][]chan Verdict{},
 		spec: Spec{PubSub: r.PubSub, Topic: r.Topic, Kind: Streaming, Rules: []Rule{{Path: "/"}}, DeadLetterTopic: r.DeadLetterTopic, Metadata: r.Metadata}}
 	a.mu.Lock()
 	a.streams = append(a.streams, st)
@@ -79,8 +79,10 @@ func streamFault(err error) error {
 
 // follow makes the stream's subscription fit the component that is there now, and take the durable place if it is free.
 func (st *Stream) follow(ctx context.Context) error {
-	st.turn.Lock()
-	defer st.turn.Unlock()
+	if err := st.turn.take(ctx); err != nil {
+		return err
+	}
+	defer st.turn.give()
 	inst, up := st.svc.broker(st.app.id, st.spec.PubSub)
 	st.mu.Lock()
 	old, over := st.sub, st.over
@@ -192,7 +194,7 @@ func (st *Stream) leave() { st.once.Do(func() { close(st.gone) }) }
 
 // end stops deliveries, waits for the answers to those under way, and ends the stream.
 func (st *Stream) end() {
-	st.turn.Lock()
+	_ = st.turn.take(context.Background()) // does not end
 	st.mu.Lock()
 	sub := st.sub
 	st.sub, st.over = nil, true
@@ -202,7 +204,7 @@ func (st *Stream) end() {
 		sub.close()
 	}
 	st.leave()
-	st.turn.Unlock()
+	st.turn.give()
 	a.mu.Lock()
 	a.streams = slices.DeleteFunc(a.streams, func(o *Stream) bool { return o == st })
 	others := slices.Clone(a.streams)
