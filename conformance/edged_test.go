@@ -76,7 +76,7 @@ func startEdged(t *testing.T, apps ...*app) *daemon {
 		}
 	})
 	for _, a := range apps {
-		eventually(t, 20*time.Second, "edged ready for "+a.id, func() error {
+		eventually(t, 10*time.Second, "edged ready for "+a.id, func() error {
 			resp, err := http.Get("http://" + a.httpAddress() + "/v1.0/healthz/outbound")
 			if err != nil {
 				return err

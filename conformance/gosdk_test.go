@@ -162,7 +162,7 @@ func subscribeAndServe(t *testing.T, s common.Service, got *received) {
 	t.Helper()
 	must(t, s.AddTopicEventHandler(&common.Subscription{PubsubName: "pubsub", Topic: "numbers", Route: "/numbers"},
 		func(_ context.Context, e *common.TopicEvent) (bool, error) {
-			got.add(fmt.Sprintf("%s", e.RawData))
+			got.add(fmt.Sprint(e.Data))
 			return false, nil
 		}))
 	done := make(chan error, 1)

@@ -232,6 +232,9 @@ func declared(list []resource.Subscription, app string) []pubsub.Spec {
 
 // secretScopes are the same for every application: edged has one Configuration.
 func (rt *Runtime) secretScopes(string) []resource.SecretScope {
+	if rt.settings.Spec.Secrets == nil {
+		return nil
+	}
 	return rt.settings.Spec.Secrets.Scopes
 }
 
