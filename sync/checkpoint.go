@@ -26,7 +26,15 @@ type checkpoint struct {
 	Base    string    `json:"base"`    // the database's epoch when it was written
 	Created time.Time `json:"created"` // the upstream stream's incarnation
 	Past    []string  `json:"past,omitempty"`
+	Overlap overlap   `json:"overlap,omitzero"`
 	Resync  string    `json:"resync,omitempty"` // of state: a comparison of all keys that is not complete
+}
+
+// overlap is what a restored or cloned device may have in common with the epoch it came from: an event up to UpTo that lies
+// upstream under Epoch, with the same number and content, is not sent again.
+type overlap struct {
+	Epoch string `json:"epoch"`
+	UpTo  uint64 `json:"upTo"`
 }
 
 func metaKey(lane Lane) string { return "sync/lane/" + lane.Name }

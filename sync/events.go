@@ -46,7 +46,8 @@ type eventLane struct {
 	incomplete int               // batches in a row
 	duplicates int               // refusals in a row
 	poison     uint64            // the event that the upstream refuses
-	stored     map[uint64]uint64 // events that are known to lie upstream although the cursor is before them
+	stored     map[uint64]uint64 // events of this epoch that lie upstream although the cursor is before them
+	common     map[uint64]uint64 // events of the epoch that this one came from
 }
 
 func newEventLane(s *Sync, rules laneRules, journal pubsub.Lane) *eventLane {
@@ -184,10 +185,9 @@ func (l *eventLane) build(events []pubsub.Event, caps Caps) (changes []Change, u
 		if err != nil {
 			return nil, 0, 0, err
 		}
-		if sum, ok := l.stored[e.Sequence]; ok {
-			if sum != checksum(EventSubject(l.s.deps.Device, e.Topic), c.Value) {
-				return nil, 0, 0, &Error{Trouble: Duplicate, Err: errForeign}
-			}
+		if there, err := l.lies(c); err != nil {
+			return nil, 0, 0, err
+		} else if there {
 			l.note(func(st *LaneStatus) { st.Avoided++ })
 			continue
 		}
@@ -200,6 +200,20 @@ func (l *eventLane) build(events []pubsub.Event, caps Caps) (changes []Change, u
 		changes = append(changes, c)
 	}
 	return changes, used, size, nil
+}
+
+// lies reports whether an event is known to lie upstream.
+func (l *eventLane) lies(c Change) (bool, error) {
+	ours, inEpoch := l.stored[c.Seq]
+	before, inCommon := l.common[c.Seq]
+	if !inEpoch && !inCommon {
+		return false, nil
+	}
+	sum := checksum(EventSubject(l.s.deps.Device, c.Name), c.Value)
+	if inEpoch && sum != ours {
+		return false, &Error{Trouble: Duplicate, Err: errForeign}
+	}
+	return inEpoch || sum == before, nil
 }
 
 var errForeign = errors.New("the upstream has a different event under this device's epoch and number")

@@ -12,7 +12,7 @@ func (l *eventLane) hello(ctx context.Context) (Caps, error) {
 	if err != nil {
 		return caps, err
 	}
-	l.stored = nil
+	l.stored, l.common = nil, nil
 	last := l.journal.Stat().Last
 	v := reconcile(meeting{
 		local: l.cp, upstream: u, caps: caps, last: last,
@@ -29,6 +29,11 @@ func (l *eventLane) hello(ctx context.Context) (Caps, error) {
 	}
 	if err := l.follow(ctx, v, u, caps, last); err != nil {
 		return caps, err
+	}
+	if o := l.cp.Overlap; l.cp.Pos < o.UpTo {
+		if l.common, err = l.storedAfter(ctx, 0, o.Epoch); err != nil {
+			return caps, err
+		}
 	}
 	if !caps.Atomic && l.stored == nil { // part of a batch may be stored without the cursor
 		if l.stored, err = l.storedAfter(ctx, l.fence, l.cp.Epoch); err != nil {
@@ -50,11 +55,7 @@ func (l *eventLane) follow(ctx context.Context, v verdict, u Cursor, caps Caps, 
 		l.note(func(st *LaneStatus) { st.State, st.Upstream = LaneStopped, u.Epoch })
 		return fmt.Errorf("%w (%s)", errStopped, u.Epoch)
 	case newEpoch:
-		stored, err := l.storedAfter(ctx, 0, u.Epoch)
-		if err != nil {
-			return err
-		}
-		l.stored = stored
+		l.cp.Overlap = overlap{Epoch: u.Epoch, UpTo: u.Pos}
 		l.cp.Past = append(l.cp.Past, old.Epoch)
 		l.cp.Cursor = Cursor{Epoch: newEpochID(), Pos: v.pos}
 		l.cp.Created, l.fence, l.unsaved = caps.Created, u.Rev, true

@@ -16,6 +16,7 @@ const (
 	pullBatch     = 256
 	pullExpires   = 30 * time.Second
 	pullHeartbeat = 5 * time.Second
+	unknownMax    = 8
 	idleConsumer  = time.Minute // after which the server forgets a consumer that nobody reads
 )
 
@@ -67,7 +68,7 @@ func (j *jetStream) consume(ctx context.Context, r reading, nc *nats.Conn, inbox
 	next := "$JS.API.CONSUMER.MSG.NEXT." + r.stream + "." + r.name
 	silence := time.NewTimer(0)
 	defer silence.Stop()
-	expected, open := uint64(1), 0
+	expected, open, lost := uint64(1), 0, 0
 	for {
 		if open == 0 {
 			if err := nc.PublishRequest(next, inbox, request); err != nil {
@@ -95,10 +96,17 @@ func (j *jetStream) consume(ctx context.Context, r reading, nc *nats.Conn, inbox
 			}
 			open = 0
 			continue
+		case "503": // in a cluster the consumer may not be known everywhere at once
+			if lost++; lost > unknownMax || !pause(ctx, Backoff{Min: 5 * time.Millisecond, Max: 500 * time.Millisecond}.delay(lost)) {
+				return &Error{Trouble: Unknown, Err: errors.New("nobody answers for the consumer")}
+			}
+			open = 0
+			continue
 		default:
 			return &Error{Trouble: Unknown, Err: fmt.Errorf("consumer: %s %s", status, m.Header.Get("Description"))}
 		}
 		open--
+		lost = 0
 		meta, err := metadata(m.Reply)
 		if err != nil {
 			return err

@@ -15,9 +15,19 @@ func TestCluster(t *testing.T) { suite(t, withCluster(t)) }
 
 func suite(t *testing.T, u upstream) {
 	for name, test := range map[string]func(*testing.T, upstream){
-		"Events":    testEvents,
-		"State":     testState,
-		"CloudKeys": testCloudKeys,
+		"Events":         testEvents,
+		"State":          testState,
+		"CloudKeys":      testCloudKeys,
+		"CutAtEveryStep": testCutAtEveryStep,
+		"CutAnywhere":    testCutAnywhere,
+		"LostAnswers":    testLostAnswers,
+		"DeviceKilled":   testDeviceKilled,
+		"ServerKilled":   testServerKilled,
+		"LongOutage":     testLongOutage,
+		"DeviceRestored": testDeviceRestored,
+		"DeviceCloned":   testDeviceCloned,
+		"UnknownEpoch":   testUnknownEpoch,
+		"TooLarge":       testTooLarge,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, u) })
 	}

@@ -25,12 +25,13 @@ import (
 
 // upstream is a running upstream to test against: the hub, or a cluster.
 type upstream struct {
-	url      string
-	replicas int
-	admin    *nats.Conn
-	js       jetstream.JetStream
-	count    *atomic.Int64                       // of device ids given out
-	kill     func(t testing.TB) (restart func()) // kill -9 of the server that matters most
+	url        string
+	replicas   int
+	admin      *nats.Conn
+	js         jetstream.JetStream
+	count      *atomic.Int64                       // of device ids given out
+	duplicates time.Duration                       // how long message ids are remembered
+	kill       func(t testing.TB) (restart func()) // kill -9 of the server that matters most
 }
 
 // deviceID returns an id that no other test on this upstream uses.
@@ -60,9 +61,13 @@ func connectAdmin(t testing.TB, url string, opts ...nats.Option) (*nats.Conn, je
 	return nc, js
 }
 
+// duplicateWindow is short, so that tests outlast it.
+const duplicateWindow = 500 * time.Millisecond
+
 func hubConfig(t testing.TB) hub.Config {
 	cfg := hub.DefaultConfig()
-	cfg.Data = t.TempDir()
+	cfg.Events.Duplicates = duplicateWindow
+	cfg.Data = filepath.Join(t.TempDir(), "data")
 	cfg.Listen = hub.ListenConfig{NATS: "127.0.0.1:" + strconv.Itoa(freePort(t))}
 	return cfg
 }
@@ -92,7 +97,7 @@ func withHub(t testing.TB) upstream {
 	p := &process{t: t, cfg: hubConfig(t)}
 	p.start()
 	t.Cleanup(p.kill)
-	u := upstream{url: p.url(), replicas: 1, count: new(atomic.Int64)}
+	u := upstream{url: p.url(), replicas: 1, duplicates: duplicateWindow, count: new(atomic.Int64)}
 	u.admin, u.js = connectAdmin(t, u.url)
 	u.kill = func(testing.TB) func() {
 		p.kill()
@@ -112,11 +117,13 @@ func (p *process) url() string { return "nats://" + p.cfg.Listen.NATS }
 
 func (p *process) start() {
 	p.t.Helper()
-	args := []string{"--data", p.cfg.Data, "--listen", p.cfg.Listen.NATS, "--websocket", "", "--log-level", "error"}
-	if p.cfg.Devices != "" {
-		args = append(args, "--devices", p.cfg.Devices)
+	conf := fmt.Sprintf("data: %q\nlisten: {nats: %q, websocket: \"\"}\nlog: {level: error}\nevents: {duplicates: %s}\ndevices: %q\n",
+		p.cfg.Data, p.cfg.Listen.NATS, p.cfg.Events.Duplicates, p.cfg.Devices)
+	file := filepath.Join(filepath.Dir(p.cfg.Data), "hub.yaml")
+	if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
+		p.t.Fatal(err)
 	}
-	p.cmd = exec.Command(buildTool(p.t, "edged-hub", "github.com/edged-io/edged/cmd/edged-hub"), args...)
+	p.cmd = exec.Command(buildTool(p.t, "edged-hub", "github.com/edged-io/edged/cmd/edged-hub"), "--config", file)
 	p.cmd.Stderr = os.Stderr
 	if err := p.cmd.Start(); err != nil {
 		p.t.Fatal(err)
@@ -187,9 +194,10 @@ func withCluster(t testing.TB) upstream {
 			c.kill(i)
 		}
 	})
-	u := upstream{url: c.url(), replicas: 3, count: new(atomic.Int64)}
+	u := upstream{url: c.url(), replicas: 3, duplicates: duplicateWindow, count: new(atomic.Int64)}
 	u.admin, u.js = connectAdmin(t, u.url)
 	cfg := hub.DefaultConfig()
+	cfg.Events.Duplicates = duplicateWindow
 	eventually(t, "the cluster takes streams", func() bool {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
@@ -225,7 +233,7 @@ func (c *cluster) start(i int) {
 	for _, p := range c.routes {
 		routes = append(routes, fmt.Sprintf("nats://127.0.0.1:%d", p))
 	}
-	conf := fmt.Sprintf("server_name: n%d\nlisten: 127.0.0.1:%d\njetstream { store_dir: %q }\ncluster { name: c, listen: 127.0.0.1:%d, routes: [%s] }\n",
+	conf := fmt.Sprintf("server_name: n%d\nlisten: 127.0.0.1:%d\njetstream { store_dir: %q }\ncluster { name: c, no_advertise: true, listen: 127.0.0.1:%d, routes: [%s] }\n",
 		i, c.client[i], filepath.Join(c.dir, "n"+strconv.Itoa(i)), c.routes[i], strings.Join(routes, ", "))
 	file := filepath.Join(c.dir, fmt.Sprintf("n%d.conf", i))
 	if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
@@ -288,29 +296,31 @@ func (u upstream) tryEvents(device string) ([]stored, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := s.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{FilterSubjects: []string{"ev." + device + ".>"}})
-	if err != nil {
-		return nil, err
-	}
-	info, err := c.Info(ctx)
+	c, err := s.CreateConsumer(ctx, jetstream.ConsumerConfig{
+		FilterSubject: "ev." + device + ".>", AckPolicy: jetstream.AckNonePolicy, InactiveThreshold: 10 * time.Second,
+	})
 	if err != nil {
 		return nil, err
 	}
 	var out []stored
-	for left := info.NumPending; left > 0; left-- {
-		m, err := c.Next(jetstream.FetchMaxWait(5 * time.Second))
+	for left := c.CachedInfo().NumPending; left > 0; {
+		batch, err := c.FetchNoWait(1000)
 		if err != nil {
 			return nil, err
 		}
-		meta, err := m.Metadata()
-		if err != nil {
+		for m := range batch.Messages() {
+			meta, err := m.Metadata()
+			if err != nil {
+				return nil, err
+			}
+			if left = meta.NumPending; strings.HasPrefix(m.Subject(), "ev."+device+"._cur.") {
+				continue
+			}
+			out = append(out, stored{Subject: m.Subject(), MsgID: m.Headers().Get("Nats-Msg-Id"), Body: m.Data(), Seq: meta.Sequence.Stream})
+		}
+		if err := batch.Error(); err != nil && !errors.Is(err, nats.ErrNoResponders) { // not known everywhere in the cluster yet
 			return nil, err
 		}
-		left = meta.NumPending + 1
-		if strings.HasPrefix(m.Subject(), "ev."+device+"._cur.") {
-			continue
-		}
-		out = append(out, stored{Subject: m.Subject(), MsgID: m.Headers().Get("Nats-Msg-Id"), Body: m.Data(), Seq: meta.Sequence.Stream})
 	}
 	return out, nil
 }
