@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"unicode/utf8"
 )
@@ -59,6 +60,7 @@ func (s *scanner) str() (raw []byte, escaped, ok bool) {
 		return nil, false, false
 	}
 	start, ascii := s.i, true
+	s.i += plainPrefix(s.b[s.i:])
 	for s.i < len(s.b) {
 		switch c := s.b[s.i]; {
 		case c == '"':
@@ -78,6 +80,23 @@ func (s *scanner) str() (raw []byte, escaped, ok bool) {
 		}
 	}
 	return nil, false, false
+}
+
+// plainPrefix returns how many bytes at the start of b are certainly printable ASCII other than quote and backslash,
+// eight at a time.
+func plainPrefix(b []byte) int {
+	const ones, highs = 0x0101010101010101, 0x8080808080808080
+	n := 0
+	for ; len(b)-n >= 8; n += 8 {
+		x := binary.LittleEndian.Uint64(b[n:])
+		control := x - ones*' ' // a byte below space borrows
+		quote := x ^ ones*'"'   // zero where there is a quote
+		escape := x ^ ones*'\\' // zero where there is a backslash
+		if (x|control|(quote-ones)&^quote|(escape-ones)&^escape)&highs != 0 {
+			break
+		}
+	}
+	return n
 }
 
 func (s *scanner) escape() bool {
