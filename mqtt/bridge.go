@@ -63,7 +63,7 @@ func OpenBridge(cfg BridgeConfig, opts BridgeOptions) (*Bridge, error) {
 	if opts.Clock == nil {
 		opts.Clock = time.Now
 	}
-	b := &Bridge{cfg: cfg, opts: opts, log: opts.Log.With("bridge", cfg.Name)}
+	b := &Bridge{cfg: cfg, opts: opts, log: opts.Log}
 	b.in = &intake{broker: opts.Broker, log: b.log, decode: b.decode}
 	if err := b.clients(); err != nil {
 		return nil, fmt.Errorf("bridge %s: %w", cfg.Name, err)
@@ -178,16 +178,23 @@ func (b *Bridge) Run(ctx context.Context) error {
 	if err == nil {
 		<-ctx.Done()
 	}
-	if b.main.Status().Connected {
-		defer time.AfterFunc(drain, stopSending).Stop()
-	} else {
-		stopSending()
-	}
+	defer drainOrStop(b.main, stopSending)()
 	errs := []error{err}
 	for _, s := range subs {
 		errs = append(errs, s.Close())
 	}
 	return errors.Join(errs...)
+}
+
+// drainOrStop calls stop when what is on its way has had time to be acknowledged: at once without a connection. The
+// function it returns ends the wait.
+func drainOrStop(c *Client, stop context.CancelFunc) (end func()) {
+	if !c.Status().Connected {
+		stop()
+		return func() {}
+	}
+	timer := time.AfterFunc(drain, stop)
+	return func() { timer.Stop() }
 }
 
 // subscribe starts the consumers of the out rules. Their handlers end with sendCtx.

@@ -230,7 +230,7 @@ func TestBridge_In(t *testing.T) {
 }
 
 func TestBridge_Out_BrokerKilled(t *testing.T) {
-	m := startMosquitto(t, saveAlways...)
+	m := startMosquitto(t)
 	seen := observe(t, m.url(), "up/#")
 	local := newLocal(t)
 	cfg := bridgeConfig("plant", m.url())
@@ -240,6 +240,7 @@ func TestBridge_Out_BrokerKilled(t *testing.T) {
 
 	publishLocal(t, local, "sensors/a", 0, 200)
 	eventually(t, 20*time.Second, "200 messages", func() bool { return seen.distinct() == 200 })
+	m.save() // the observer's subscription
 	m.stop(syscall.SIGKILL)
 	eventually(t, 10*time.Second, "the bridge to notice", func() bool { return !b.Status().Link.Connected })
 	publishLocal(t, local, "sensors/a", 200, 700)

@@ -239,7 +239,7 @@ func (c *Client) setLink(l *link) {
 		return
 	}
 	for filter, sub := range c.subs {
-		if sub.asked != l { // added while the connection was being made
+		if sub.asked != l && !c.covered(filter) { // added while the connection was being made
 			l.ask(filter)
 		}
 	}
@@ -281,8 +281,10 @@ func (c *Client) Status() Status {
 	return s
 }
 
-// Subscribe adds a filter to those that the session holds, now and after every reconnect. A filter that the broker
-// refuses is reported by Status and asked for again with the next connection. It does not wait for the broker.
+// Subscribe adds a filter to those that the session holds, now and after every reconnect; asking again for one makes the
+// broker send its retained messages again. A filter that others cover is given back once its retained messages have been
+// asked for, because brokers may send a message once for each filter it matches. A filter that the broker refuses is
+// reported by Status and asked for again with the next connection. Subscribe does not wait for the broker.
 func (c *Client) Subscribe(filter string, qos byte) error {
 	if err := ValidateFilter(filter); err != nil {
 		return fmt.Errorf("topic filter %q %w", filter, err)
@@ -294,4 +296,24 @@ func (c *Client) Subscribe(filter string, qos byte) error {
 		c.link.ask(filter)
 	}
 	return nil
+}
+
+// Unsubscribe gives a filter back. What the broker has sent already is still delivered.
+func (c *Client) Unsubscribe(filter string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.subs, filter)
+	if c.link != nil {
+		c.link.ask(filter)
+	}
+}
+
+// covered reports whether another filter of the session brings all messages of this one. The caller holds the lock.
+func (c *Client) covered(filter string) bool {
+	for other := range c.subs {
+		if other != filter && Covers(other, filter) {
+			return true
+		}
+	}
+	return false
 }

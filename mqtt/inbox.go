@@ -3,6 +3,7 @@ package mqtt
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -26,6 +27,7 @@ type inbox struct {
 	queue   []received
 	bytes   int
 	behind  *link // the connection on which messages were left unacknowledged
+	resent  *link // the connection on which the broker sends again what was unacknowledged before; nil when it was told
 	dropped uint64
 	wake    chan struct{} // capacity 1
 }
@@ -33,6 +35,7 @@ type inbox struct {
 // received is a message and the acknowledgement that it waits for.
 type received struct {
 	Message
+	link *link
 	ack  func()
 	size int
 }
@@ -52,7 +55,7 @@ func (l *link) received(m paho.Message) {
 	l.number++
 	r := received{
 		Message: Message{Topic: m.Topic(), Payload: m.Payload(), QoS: m.Qos(), Retain: m.Retained(), Duplicate: m.Duplicate()},
-		ack:     m.Ack, size: len(m.Payload()) + len(m.Topic()) + inboxOverhead,
+		link:    l, ack: m.Ack, size: len(m.Payload()) + len(m.Topic()) + inboxOverhead,
 	}
 	r.LeftOut, _ = l.wire.leftOut(l.number)
 	l.client.inbox.put(l, r)
@@ -127,9 +130,27 @@ func (b *inbox) run(ctx context.Context) {
 	}
 }
 
+// resumed says that the broker has kept the session and will send again what is unacknowledged: it need not be kept here
+// twice.
+func (b *inbox) resumed(l *link) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.resent = l
+}
+
 func (b *inbox) peek() []received {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.resent != nil {
+		b.queue = slices.DeleteFunc(b.queue, func(r received) bool {
+			again := r.QoS > 0 && r.link != b.resent
+			if again {
+				b.bytes -= r.size
+			}
+			return again
+		})
+		b.resent = nil
+	}
 	return b.queue[:min(len(b.queue), inboxBatch):min(len(b.queue), inboxBatch)]
 }
 

@@ -10,7 +10,6 @@ import (
 	"io"
 	"net"
 	"net/url"
-	"slices"
 	"sync"
 	"time"
 
@@ -118,7 +117,9 @@ func (c *Client) connect(ctx context.Context) (*link, error) {
 		_ = l.wire.Close() // the handshake's error is the one to tell
 		return nil, refusal(token.ReturnCode(), err)
 	}
-	l.present = token.SessionPresent()
+	if l.present = token.SessionPresent(); l.present {
+		c.inbox.resumed(l)
+	}
 	l.wg.Go(l.answer)
 	return l, nil
 }
@@ -222,81 +223,6 @@ func (c *Client) farewell(l *link) {
 	if _, err := l.publish(ctx, []Message{m}); err != nil {
 		c.log.Debug("MQTT farewell was not acknowledged", "err", err)
 	}
-}
-
-// resubscribe asks for every filter, also when the broker says that it kept the session: some keep it without them.
-func (c *Client) resubscribe(l *link) error {
-	c.mu.Lock()
-	filters := make([]string, 0, len(c.subs))
-	for f := range c.subs {
-		filters = append(filters, f)
-	}
-	c.mu.Unlock()
-	slices.Sort(filters)
-	for _, f := range filters {
-		if err := l.subscribe(f); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// ask has a filter subscribed soon; if too many wait, the connection starts over, which subscribes to all.
-func (l *link) ask(filter string) {
-	select {
-	case l.asks <- filter:
-	default:
-		l.lose(errors.New("too many subscriptions at once"))
-	}
-}
-
-// answer serves ask until the connection is lost.
-func (l *link) answer() {
-	for {
-		select {
-		case f := <-l.asks:
-			if err := l.subscribe(f); err != nil {
-				l.lose(fmt.Errorf("subscribe: %w", err))
-			}
-		case <-l.lost:
-			return
-		}
-	}
-}
-
-// subscribe sends one filter and waits for the broker's word. A refusal is noted, not an error.
-func (l *link) subscribe(filter string) error {
-	c := l.client
-	c.mu.Lock()
-	sub, ok := c.subs[filter]
-	if ok {
-		sub.asked = l
-	}
-	c.mu.Unlock()
-	if !ok {
-		return nil
-	}
-	token := l.paho.Subscribe(filter, sub.qos, nil).(*paho.SubscribeToken)
-	timer := time.NewTimer(c.opts.AckTimeout)
-	defer timer.Stop()
-	select {
-	case <-token.Done():
-	case <-l.lost:
-		return l.cause()
-	case <-timer.C:
-		return errNoAck
-	}
-	if err := token.Error(); err != nil {
-		return err
-	}
-	refused := token.Result()[filter] == 0x80
-	c.mu.Lock()
-	sub.refused = refused
-	c.mu.Unlock()
-	if refused {
-		c.log.Error("MQTT subscription refused by the broker: check its access rules", "filter", filter)
-	}
-	return nil
 }
 
 // noStore is the library's packet store: nothing may be replayed from memory, because the journal offers again what

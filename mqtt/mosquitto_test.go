@@ -3,6 +3,9 @@ package mqtt_test
 import (
 	"bytes"
 	"context"
+	"crypto/pbkdf2"
+	"crypto/sha512"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net"
@@ -29,9 +32,6 @@ type mosquitto struct {
 	gone chan struct{}
 }
 
-// saveAlways makes mosquitto write its sessions and queues whenever they change, so that kill -9 loses little.
-var saveAlways = []string{"autosave_interval 1", "autosave_on_changes true"}
-
 // startMosquitto starts a broker on a free loopback port. The configuration's lines are added to a listener that
 // keeps sessions on disk.
 func startMosquitto(t testing.TB, lines ...string) *mosquitto {
@@ -52,7 +52,7 @@ func startMosquitto(t testing.TB, lines ...string) *mosquitto {
 	conf := []string{
 		"listener " + strconv.Itoa(m.port) + " 127.0.0.1",
 		"persistence true", "persistence_location " + m.dir + "/",
-		"max_queued_messages 0", "log_dest stderr", "log_type error", "log_type warning", "log_type notice", "set_tcp_nodelay true",
+		"max_queued_messages 0", "log_dest stderr", "log_type error", "log_type warning", "log_type notice", "log_type information", "set_tcp_nodelay true",
 	}
 	if os.Geteuid() == 0 {
 		conf = append(conf, "user root") // the data folder belongs to the test
@@ -129,6 +129,20 @@ func (m *mosquitto) stop(sig syscall.Signal) {
 		_ = m.cmd.Process.Kill()
 		m.t.Error("mosquitto did not stop in time")
 	}
+}
+
+// save has the broker write its sessions and queues to disk.
+func (m *mosquitto) save() {
+	m.t.Helper()
+	file := filepath.Join(m.dir, "mosquitto.db")
+	before, _ := os.Stat(file)
+	if err := m.cmd.Process.Signal(syscall.SIGUSR1); err != nil {
+		m.t.Fatal(err)
+	}
+	eventually(m.t, 5*time.Second, "mosquitto to save", func() bool {
+		now, err := os.Stat(file)
+		return err == nil && (before == nil || !os.SameFile(before, now))
+	})
 }
 
 func freePort(t testing.TB) int {
@@ -235,3 +249,17 @@ func (l *ledger) check(t testing.TB, n, maxDuplicates int) {
 func head[T any](s []T) []T { return s[:min(len(s), 10)] }
 
 func number(i int) []byte { return fmt.Appendf(nil, "%d", i) }
+
+// passwordFile makes a mosquitto password file (PBKDF2 with SHA-512, its format 7).
+func passwordFile(t testing.TB, user, password string) string {
+	t.Helper()
+	salt := []byte("saltsaltsalt")
+	hash, err := pbkdf2.Key(sha512.New, password, salt, 101, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	enc := base64.StdEncoding.EncodeToString
+	return writeFile(t, "passwords", fmt.Sprintf("%s:$7$101$%s$%s\n", user, enc(salt), enc(hash)))
+}
+
+type ctx = context.Context

@@ -91,6 +91,28 @@ func Overlap(a, b string) bool {
 	return reaches(a, b) && reaches(b, a) && pubsub.FiltersOverlap(a, b)
 }
 
+// Covers reports whether every topic that matches b matches a too. Shared subscriptions cover nothing and are not covered.
+func Covers(a, b string) bool {
+	if strings.HasPrefix(a, "$share/") || strings.HasPrefix(b, "$share/") || !reaches(a, b) {
+		return false
+	}
+	for {
+		x, xRest, xMore := strings.Cut(a, "/")
+		y, yRest, yMore := strings.Cut(b, "/")
+		switch {
+		case x == "#":
+			return true
+		case y == "#" || x != "+" && x != y:
+			return false
+		case !yMore:
+			return !xMore || xRest == "#"
+		case !xMore:
+			return false
+		}
+		a, b = xRest, yRest
+	}
+}
+
 // reaches reports whether the filter's first level may match the other's, as far as $ is concerned.
 func reaches(filter, other string) bool {
 	return !strings.HasPrefix(other, "$") || !strings.HasPrefix(filter, "#") && !strings.HasPrefix(filter, "+")
