@@ -15,21 +15,26 @@ func TestCluster(t *testing.T) { suite(t, withCluster(t)) }
 
 func suite(t *testing.T, u upstream) {
 	for name, test := range map[string]func(*testing.T, upstream){
-		"Events":         testEvents,
-		"State":          testState,
-		"CloudKeys":      testCloudKeys,
-		"CutAtEveryStep": testCutAtEveryStep,
-		"CutAnywhere":    testCutAnywhere,
-		"LostAnswers":    testLostAnswers,
-		"DeviceKilled":   testDeviceKilled,
-		"ServerKilled":   testServerKilled,
-		"LongOutage":     testLongOutage,
-		"DeviceRestored": testDeviceRestored,
-		"DeviceCloned":   testDeviceCloned,
-		"UnknownEpoch":   testUnknownEpoch,
-		"TooLarge":       testTooLarge,
+		"Events":             testEvents,
+		"State":              testState,
+		"CloudKeys":          testCloudKeys,
+		"UpstreamRolledBack": testUpstreamRolledBack,
+		"StreamDeleted":      testStreamDeleted,
+		"CutAtEveryStep":     testCutAtEveryStep,
+		"CutAnywhere":        testCutAnywhere,
+		"LostAnswers":        testLostAnswers,
+		"DeviceKilled":       testDeviceKilled,
+		"ServerKilled":       testServerKilled,
+		"LongOutage":         testLongOutage,
+		"DeviceRestored":     testDeviceRestored,
+		"DeviceCloned":       testDeviceCloned,
+		"UnknownEpoch":       testUnknownEpoch,
+		"TooLarge":           testTooLarge,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, u) })
+	}
+	if u.openBatches > 0 {
+		t.Run("TooManyBatches", func(t *testing.T) { testTooManyBatches(t, u) })
 	}
 }
 

@@ -25,13 +25,15 @@ import (
 
 // upstream is a running upstream to test against: the hub, or a cluster.
 type upstream struct {
-	url        string
-	replicas   int
-	admin      *nats.Conn
-	js         jetstream.JetStream
-	count      *atomic.Int64                       // of device ids given out
-	duplicates time.Duration                       // how long message ids are remembered
-	kill       func(t testing.TB) (restart func()) // kill -9 of the server that matters most
+	url         string
+	replicas    int
+	admin       *nats.Conn
+	js          jetstream.JetStream
+	count       *atomic.Int64                       // of device ids given out
+	duplicates  time.Duration                       // how long message ids are remembered
+	kill        func(t testing.TB) (restart func()) // kill -9 of the server that matters most
+	backup      func(t testing.TB) (restore func()) // copies all folders; restore puts them back
+	openBatches int                                 // that a stream allows
 }
 
 // deviceID returns an id that no other test on this upstream uses.
@@ -45,6 +47,25 @@ func (u upstream) config(url string) edgesync.Config {
 	cfg.Backoff = edgesync.Backoff{Min: 10 * time.Millisecond, Max: 200 * time.Millisecond}
 	cfg.Timeout = 2 * time.Second
 	return cfg
+}
+
+func newUpstream(t testing.TB, url string, replicas int, opts ...nats.Option) upstream {
+	t.Helper()
+	u := upstream{url: url, replicas: replicas, duplicates: duplicateWindow, count: new(atomic.Int64)}
+	u.admin, u.js = connectAdmin(t, url, opts...)
+	return u
+}
+
+// provision creates the stream and the bucket, or waits until they are there.
+func (u upstream) provision(t testing.TB) {
+	t.Helper()
+	cfg := hub.DefaultConfig()
+	cfg.Events.Duplicates = duplicateWindow
+	eventually(t, "the upstream takes streams", func() bool {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		return hub.Provision(ctx, u.admin, cfg, u.replicas) == nil
+	})
 }
 
 func connectAdmin(t testing.TB, url string, opts ...nats.Option) (*nats.Conn, jetstream.JetStream) {
@@ -97,8 +118,18 @@ func withHub(t testing.TB) upstream {
 	p := &process{t: t, cfg: hubConfig(t)}
 	p.start()
 	t.Cleanup(p.kill)
-	u := upstream{url: p.url(), replicas: 1, duplicates: duplicateWindow, count: new(atomic.Int64)}
-	u.admin, u.js = connectAdmin(t, u.url)
+	u := newUpstream(t, p.url(), 1)
+	u.provision(t)
+	u.backup = func(t testing.TB) func() {
+		p.kill()
+		copyTree(t, p.cfg.Data, p.cfg.Data+".backup")
+		p.start()
+		return func() {
+			p.kill()
+			copyTree(t, p.cfg.Data+".backup", p.cfg.Data)
+			p.start()
+		}
+	}
 	u.kill = func(testing.TB) func() {
 		p.kill()
 		return p.start
@@ -194,15 +225,24 @@ func withCluster(t testing.TB) upstream {
 			c.kill(i)
 		}
 	})
-	u := upstream{url: c.url(), replicas: 3, duplicates: duplicateWindow, count: new(atomic.Int64)}
-	u.admin, u.js = connectAdmin(t, u.url)
-	cfg := hub.DefaultConfig()
-	cfg.Events.Duplicates = duplicateWindow
-	eventually(t, "the cluster takes streams", func() bool {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		defer cancel()
-		return hub.Provision(ctx, u.admin, cfg, 3) == nil
-	})
+	u := newUpstream(t, c.url(), 3)
+	u.openBatches = 50
+	u.provision(t)
+	all := func(fn func(i int)) {
+		for i := range 3 {
+			fn(i)
+		}
+	}
+	u.backup = func(t testing.TB) func() {
+		all(c.kill)
+		copyTree(t, c.dir, c.dir+".backup")
+		all(c.start)
+		return func() {
+			all(c.kill)
+			copyTree(t, c.dir+".backup", c.dir)
+			all(c.start)
+		}
+	}
 	u.kill = func(t testing.TB) func() {
 		i := c.leader(u.js)
 		c.kill(i)
