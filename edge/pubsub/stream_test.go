@@ -185,6 +185,7 @@ func TestStream(t *testing.T) {
 			wantEqual(t, "stream", got, []string{"1"})
 			wantEqual(t, "application", app.paths(), []string{"/a 1"})
 			w.AppHealthy("app", false)
+			synctest.Wait()
 			w.publish(t, "a", "2")
 			synctest.Wait()
 			if l := w.Subscriptions("app"); len(l) != 2 {
