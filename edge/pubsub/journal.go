@@ -2,6 +2,7 @@ package pubsub
 
 import (
 	"context"
+	"slices"
 	"time"
 )
 
@@ -60,6 +61,15 @@ func (c Cursor) Floor() uint64 {
 		return c.Pending[0] - 1
 	}
 	return c.Head
+}
+
+// Handled reports whether the consumer is done with a sequence.
+func (c Cursor) Handled(seq uint64) bool {
+	if seq > c.Head {
+		return false
+	}
+	_, pending := slices.BinarySearch(c.Pending, seq)
+	return !pending
 }
 
 // StartFrom says where a consumer that has no cursor yet begins.

@@ -256,7 +256,7 @@ func (l *memoryLane) handled(e *Event) bool {
 		if !MatchTopic(c.filter, e.Topic) {
 			continue
 		}
-		if c.cursor.Floor() < e.Sequence {
+		if !c.cursor.Handled(e.Sequence) {
 			return false
 		}
 		wanted = true
