@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	stdsync "sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/edged-io/edged/edge/admin"
@@ -51,6 +52,7 @@ type application struct {
 	wg        stdsync.WaitGroup
 	once      stdsync.Once
 	started   bool
+	ready     atomic.Bool
 }
 
 // newApplication listens on the application's sockets; serve makes it answer.
@@ -200,25 +202,36 @@ func (a *application) serve() {
 	a.wg.Go(func() { a.follow(ctx) })
 }
 
-// follow waits until the application listens, then delivers to it while it is healthy.
+// follow waits until the application listens, then delivers to it while it is healthy. As with daprd, the application
+// counts as ready when its subscriptions work; one that is probed, or that only calls, at once.
 func (a *application) follow(ctx context.Context) {
-	var channel pubsub.Channel
-	if a.channel != nil {
-		channel = a.channel
-		if a.rt.skips("subscribe") {
-			a.log.Warn("Skipping programmatic subscription loading (disable-init-endpoints)")
-			channel = unasked{a.channel}
-		}
-		if err := a.channel.WaitReady(ctx); err != nil {
+	if a.channel == nil {
+		a.startDeliveries(ctx, nil)
+		a.ready.Store(true)
+		return
+	}
+	if err := a.channel.WaitReady(ctx); err != nil {
+		return // edged stops
+	}
+	var channel pubsub.Channel = a.channel
+	if a.rt.skips("subscribe") {
+		a.log.Warn("Skipping programmatic subscription loading (disable-init-endpoints)")
+		channel = unasked{a.channel}
+	}
+	a.rt.pubsub.AppHealthy(a.cfg.ID, a.channel.Healthy())
+	a.startDeliveries(ctx, channel)
+	a.wg.Go(func() {
+		if !a.cfg.Channel.Health.Enabled && a.rt.pubsub.WaitReady(ctx, a.cfg.ID) != nil {
 			return // edged stops
 		}
-		a.rt.pubsub.AppHealthy(a.cfg.ID, a.channel.Healthy())
-	}
+		a.ready.Store(true)
+	})
+	a.rt.logEnd("application channel", a.channel.Run(ctx))
+}
+
+func (a *application) startDeliveries(ctx context.Context, channel pubsub.Channel) {
 	if err := a.rt.pubsub.StartApp(ctx, a.cfg.ID, channel, a.specs); err != nil && ctx.Err() == nil {
 		a.log.Error("subscriptions not started", "error", err)
-	}
-	if a.channel != nil {
-		a.rt.logEnd("application channel", a.channel.Run(ctx))
 	}
 }
 

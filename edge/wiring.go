@@ -108,7 +108,7 @@ func (a *application) apiOptions() httpapi.Options {
 	o := httpapi.Options{
 		AppID: a.cfg.ID, Namespace: "default", State: rt.state, PubSub: rt.pubsub, Secrets: rt.secrets, Metadata: a.metadata, Invoke: rt.invoke,
 		MaxBodySize: int64(rt.cfg.Limits.MaxBodySize), APIToken: rt.opts.Getenv("DAPR_API_TOKEN"),
-		Ready: rt.ready.Load, Shutdown: rt.Shutdown, ForceShutdown: func() { rt.opts.Exit(1) },
+		Ready: func() bool { return rt.ready.Load() && a.ready.Load() }, OutboundReady: rt.ready.Load, Shutdown: rt.Shutdown, ForceShutdown: func() { rt.opts.Exit(1) },
 		Log: a.log, OnError: rt.metrics.apiError,
 	}
 	if d := rt.cfg.dropIn; d != nil {
