@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
 	stdsync "sync"
 	"sync/atomic"
 	"time"
@@ -32,7 +33,10 @@ type eventLabels struct {
 	name, app, component, topic, key, value string
 }
 
-func newRuntimeMetrics() *runtimeMetrics { return &runtimeMetrics{set: metrics.NewSet()} }
+func newRuntimeMetrics() *runtimeMetrics {
+	metrics.ExposeMetadata(true) // the # TYPE lines, which Prometheus' parsers go by
+	return &runtimeMetrics{set: metrics.NewSet()}
+}
 
 var _ pubsub.Observer = (*runtimeMetrics)(nil)
 
@@ -71,15 +75,24 @@ func (m *runtimeMetrics) counter(l eventLabels) *metrics.Counter {
 	return c
 }
 
-func (m *runtimeMetrics) apiError(code, category string) {
-	m.set.GetOrCreateCounter(`dapr_error_code_total{category=` + strconv.Quote(category) + `,error_code=` + strconv.Quote(code) + `}`).Inc()
+// apiErrors returns what counts an application's API errors.
+func (m *runtimeMetrics) apiErrors(app string) func(code, category string) {
+	return func(code, category string) {
+		m.set.GetOrCreateCounter(fmt.Sprintf("dapr_error_code_total{app_id=%q,category=%q,error_code=%q}", app, category, code)).Inc()
+	}
 }
 
 // WriteMetrics writes all metrics in Prometheus text format.
 func (rt *Runtime) WriteMetrics(w io.Writer) {
 	rt.metrics.set.WritePrometheus(w)
 	s := metrics.NewSet()
-	gauge := func(name string, v float64) { s.GetOrCreateGauge(name, nil).Set(v) }
+	gauge := func(name string, v float64) {
+		if strings.Contains(name, "_total") {
+			s.GetOrCreateCounter(name).Set(uint64(v))
+			return
+		}
+		s.GetOrCreateGauge(name, nil).Set(v)
+	}
 	label := strconv.Quote
 	gauge("edged_uptime_seconds", time.Since(rt.began).Seconds())
 	gauge("edged_quarantined_files", float64(len(rt.store.Quarantined())))
