@@ -165,6 +165,27 @@ func TestState_Track(t *testing.T) {
 	}
 }
 
+func TestState_MarkAll(t *testing.T) {
+	st := open(t, t.TempDir(), store.Options{}).State("s")
+	for i := range 300 {
+		put(t, st, fmt.Sprintf("up%03d", i), "v")
+	}
+	put(t, st, "local", "v")
+	must(t, st.Track(t.Context(), isUp))
+	put(t, st, "up007", "marked already")
+	n, err := st.MarkAll(t.Context(), isUp)
+	if err != nil || n != 299 {
+		t.Fatalf("marked %d, %v", n, err)
+	}
+	changes, err := st.Dirty(t.Context(), 1000)
+	must(t, err)
+	if len(changes) != 300 || changes[0].Key != "up000" || changes[299].Key != "up007" {
+		t.Errorf("%d changes", len(changes))
+	}
+	must(t, st.Clean(t.Context(), changes))
+	wantDirty(t, st, "")
+}
+
 func TestState_Merge(t *testing.T) {
 	clock := statetest.NewClock(time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC))
 	dir := t.TempDir()

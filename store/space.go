@@ -19,7 +19,7 @@ type spaceGuard struct {
 }
 
 const (
-	spaceEvery     = 50 * time.Millisecond
+	spaceEvery     = time.Millisecond
 	defaultReserve = 8 << 20
 )
 

@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -236,6 +237,59 @@ func (m *cleanMarks) apply(tx *writeTx) (changed bool, err error) {
 		}
 	}
 	return changed, nil
+}
+
+// MarkAll leaves dirty marks on all present keys that match, as if they had been written now; those already marked stay as
+// they are. It is for a component that has been in use before it is tracked. It works in batches and returns how many
+// keys it marked.
+func (st *State) MarkAll(ctx context.Context, match func(key string) bool) (marked int, err error) {
+	m := &markKeys{st: st}
+	flush := func() error {
+		if len(m.keys) == 0 {
+			return nil
+		}
+		err := st.s.submit(ctx, m)
+		marked += m.marked
+		m.keys = m.keys[:0]
+		return err
+	}
+	var failed error
+	err = st.Scan(ctx, "", "", func(e state.Entry) bool {
+		if match(e.Key) {
+			m.keys = append(m.keys, e.Key)
+		}
+		if len(m.keys) >= scanKeys {
+			failed = flush()
+		}
+		return failed == nil
+	})
+	if err := errors.Join(err, failed, flush()); err != nil {
+		return marked, fmt.Errorf("mark state of %s: %w", st.component, err)
+	}
+	return marked, nil
+}
+
+// markKeys marks keys under the revision that they have: records are not rewritten.
+type markKeys struct {
+	st     *State
+	keys   []string
+	marked int
+}
+
+func (m *markKeys) committed() { m.st.signal() }
+
+func (m *markKeys) apply(tx *writeTx) (bool, error) {
+	m.marked = 0
+	c := m.st.change(tx, nil)
+	for _, key := range m.keys {
+		r, ok, _ := c.current(key) // a damaged record has nothing to send
+		if !ok || !r.live(tx.now) || c.isDirty(r) {
+			continue
+		}
+		must(c.bucket(&c.dirty, m.st.dirty).Put(revisionKey(r.revision), markValue(markSure, key)))
+		m.marked++
+	}
+	return m.marked > 0, nil
 }
 
 // Changed is signalled after a dirty mark is committed.

@@ -358,6 +358,33 @@ func damageAt(rnd *rand.Rand, b []byte, onlyLeaves bool) int {
 	}
 }
 
+// TestStore_CheckRecords finds a record whose bytes are damaged though its page is well formed.
+func TestStore_CheckRecords(t *testing.T) {
+	file := smallDatabase(t, 50)
+	at := strings.Index(string(file), "value of 00017")
+	file[at] ^= 1
+	dir := t.TempDir()
+	must(t, os.WriteFile(filepath.Join(dir, "state.db"), file, 0o600))
+	s, err := store.Open(dir, store.Options{})
+	must(t, err)
+	defer s.Close()
+	if err := s.Check(t.Context()); !errors.Is(err, store.ErrDamaged) || !strings.Contains(err.Error(), "key00017") {
+		t.Errorf("check: %v", err)
+	}
+	st := s.State("s")
+	if _, err := st.Get(t.Context(), "key00017"); !errors.Is(err, store.ErrDamaged) {
+		t.Errorf("get: %v", err)
+	}
+	if e := statetest.One(t, st, "key00018"); !e.Found {
+		t.Error("the neighbour is lost")
+	}
+	if s.IOStats().Damaged == 0 {
+		t.Error("not counted")
+	}
+	put(t, st, "key00017", "written anew")
+	must(t, s.Check(t.Context()))
+}
+
 func FuzzDecodeState(f *testing.F) {
 	f.Add(store.EncodeState("k", []byte("value")), "k")
 	f.Add(store.EncodeState("k", nil), "other")
