@@ -121,18 +121,16 @@ func (l *eventLane) session(ctx context.Context) error {
 				continue
 			}
 		}
-		changes, used, size, err := l.build(waiting, caps)
+		b, err := l.build(waiting, caps)
 		if err != nil {
-			return err
+			return l.learn(ctx, err, nil)
 		}
-		last := waiting[used-1].Sequence
-		waiting = waiting[used:]
-		if len(changes) > 0 {
-			if err := l.commit(ctx, changes, size); err != nil {
-				return l.learn(ctx, err, changes)
+		after, waiting = waiting[b.used-1].Sequence, waiting[b.used:]
+		if b.last.Seq > 0 {
+			if err := l.commit(ctx, b); err != nil {
+				return l.learn(ctx, err, b.changes)
 			}
 		}
-		after = last
 		if err := l.settle(ctx, after); err != nil {
 			return err
 		}
@@ -170,36 +168,56 @@ func (l *eventLane) nextChore() time.Duration {
 	return 0
 }
 
-// build makes a batch of the first events, as large as a batch may be now, and says how many events it has dealt with.
-func (l *eventLane) build(events []pubsub.Event, caps Caps) (changes []Change, used, size int, err error) {
-	budget := min(l.s.turns.bytes(), int(l.s.cfg.Batch.MaxBytes))
+// load is a batch to be sent: changes, and the position that the lane is at when they are stored.
+type load struct {
+	changes []Change
+	size    int
+	used    int    // events that it deals with
+	last    Change // the last event of this lane among them, whether it has to be sent or not; Seq 0: there is none
+}
+
+// build makes a batch of the first events, as large as a batch may be now.
+func (l *eventLane) build(events []pubsub.Event, caps Caps) (b load, err error) {
+	limit := int(l.s.cfg.Batch.MaxBytes)
+	budget := min(l.s.turns.bytes(), limit)
 	for _, e := range events {
-		if used > 0 && (size > budget || used >= l.max) {
+		if b.used > 0 && (b.size > budget || b.used >= l.max) {
 			break
 		}
-		used++
 		if !l.rules.takes(e.Topic) {
+			b.used++
 			continue
 		}
 		c, err := l.change(e, caps)
 		if err != nil {
-			return nil, 0, 0, err
+			return b, err
 		}
-		if there, err := l.lies(c); err != nil {
-			return nil, 0, 0, err
-		} else if there {
+		there, err := l.lies(c)
+		if err != nil {
+			return b, err
+		}
+		n := len(c.Value) + len(c.Name) + headerBytes
+		if b.size > 0 && b.size+n > limit {
+			break
+		}
+		b.used++
+		b.last = c
+		if there {
 			l.note(func(st *LaneStatus) { st.Avoided++ })
 			continue
 		}
-		if n := len(c.Value) + len(c.Name) + headerBytes; size > 0 && size+n > int(l.s.cfg.Batch.MaxBytes) {
-			used--
-			break
-		} else {
-			size += n
-		}
-		changes = append(changes, c)
+		b.size += n
+		b.changes = append(b.changes, c)
 	}
-	return changes, used, size, nil
+	return b, nil
+}
+
+// sum is the checksum of an event as it lies upstream; 0 for a gap that stands for one.
+func (l *eventLane) sum(c Change) uint64 {
+	if c.Kind != Event {
+		return 0
+	}
+	return checksum(EventSubject(l.s.deps.Device, c.Name), c.Value)
 }
 
 // lies reports whether an event is known to lie upstream.
@@ -209,7 +227,7 @@ func (l *eventLane) lies(c Change) (bool, error) {
 	if !inEpoch && !inCommon {
 		return false, nil
 	}
-	sum := checksum(EventSubject(l.s.deps.Device, c.Name), c.Value)
+	sum := l.sum(c)
 	if inEpoch && sum != ours {
 		return false, &Error{Trouble: Duplicate, Err: errForeign}
 	}
@@ -251,37 +269,32 @@ func (l *eventLane) gap(c Change, reason string) (Change, error) {
 	return Change{Kind: Gap, Seq: c.Seq, Name: c.Name, Value: body}, err
 }
 
-// commit sends a batch when it is the lane's turn.
-func (l *eventLane) commit(ctx context.Context, changes []Change, size int) error {
+// commit sends a batch when it is the lane's turn. One without changes only moves the cursor.
+func (l *eventLane) commit(ctx context.Context, b load) error {
 	if err := l.s.turns.take(ctx, l.rules.lane); err != nil {
 		return err
 	}
-	last := changes[len(changes)-1]
-	next := Cursor{Epoch: l.cp.Epoch, Pos: last.Seq, Time: l.s.deps.Clock()}
-	if last.Kind == Event {
-		next.Sum = checksum(EventSubject(l.s.deps.Device, last.Name), last.Value)
-	}
-	l.inflight.last, l.inflight.count = last.Seq, uint64(len(changes))
+	next := Cursor{Epoch: l.cp.Epoch, Pos: b.last.Seq, Time: l.s.deps.Clock(), Sum: l.sum(b.last)}
+	l.inflight.last, l.inflight.count = b.last.Seq, uint64(len(b.changes))
 	began := time.Now()
-	cur, err := l.s.up.Commit(ctx, l.lane, Cursor{Rev: l.fence}, next, changes)
+	cur, err := l.s.up.Commit(ctx, l.lane, Cursor{Rev: l.fence}, next, b.changes)
 	if err != nil {
 		l.s.turns.done(l.rules.lane, 0, 0)
 		return err
 	}
-	l.s.turns.done(l.rules.lane, size, time.Since(began))
-	l.moved(cur, changes, size)
+	l.s.turns.done(l.rules.lane, b.size, time.Since(began))
+	l.moved(cur, b)
 	return nil
 }
 
-func (l *eventLane) moved(cur Cursor, changes []Change, size int) {
+func (l *eventLane) moved(cur Cursor, b load) {
 	l.cp.Cursor, l.fence, l.unsaved = cur, cur.Rev, true
 	l.inflight.last, l.inflight.count = 0, 0
 	l.incomplete, l.duplicates = 0, 0
 	l.max = min(l.s.cfg.Batch.MaxEvents, l.max*2)
-	l.grace.add(time.Now(), cur.Pos, int64(size))
+	l.grace.add(time.Now(), cur.Pos, int64(b.size))
 	var resent uint64
-	for _, c := range changes {
-		delete(l.stored, c.Seq)
+	for _, c := range b.changes {
 		if c.Seq <= l.resent {
 			resent++
 		}
@@ -290,8 +303,8 @@ func (l *eventLane) moved(cur Cursor, changes []Change, size int) {
 	l.note(func(st *LaneStatus) {
 		st.State, st.LastError, st.LastDone = LaneActive, "", l.s.deps.Clock()
 		st.Batches++
-		st.Changes += uint64(len(changes))
-		st.Bytes += uint64(size)
+		st.Changes += uint64(len(b.changes))
+		st.Bytes += uint64(b.size)
 		st.Resent += resent
 		st.Position, st.Epoch, st.Upstream, st.Backlog = cur.Pos, cur.Epoch, "", backlog
 	})

@@ -18,7 +18,8 @@ type proxy struct {
 	mu    sync.Mutex
 	down  bool // connections are refused
 	conns map[net.Conn]bool
-	tap   func(up bool, seen []byte) act // sees what has passed since the last act other than pass
+	tap   func(up bool, seen []byte) act // sees what has passed since it was set, or since its last act other than pass
+	taps  int
 	rate  int                            // bytes per second and direction; 0: unlimited
 	lag   time.Duration
 	bytes int64 // that went up
@@ -93,7 +94,7 @@ func (p *proxy) pump(from, to net.Conn, up bool) {
 	defer to.Close()
 	buf := make([]byte, 4<<10)
 	var seen []byte
-	silent := false
+	silent, taps := false, 0
 	for {
 		n, err := from.Read(buf)
 		if err != nil {
@@ -102,6 +103,9 @@ func (p *proxy) pump(from, to net.Conn, up bool) {
 		chunk := buf[:n]
 		p.mu.Lock()
 		tap, rate, lag := p.tap, p.rate, p.lag
+		if taps != p.taps {
+			taps, seen = p.taps, nil
+		}
 		if up {
 			p.bytes += int64(n)
 		}
@@ -166,6 +170,7 @@ func (p *proxy) on(tap func(up bool, seen []byte) act) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.tap = tap
+	p.taps++
 }
 
 func (p *proxy) shape(rate int, lag time.Duration) {
