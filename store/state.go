@@ -52,7 +52,7 @@ func (s *Store) State(component string) *State {
 
 // Features lists the abilities in Dapr's words.
 func (st *State) Features() []string {
-	return []string{"ETAG", "TRANSACTIONAL", "TTL", "DELETE_WITH_PREFIX", "KEYS_LIKE", "ACTOR"}
+	return []string{"ETAG", "TRANSACTIONAL", "TTL", "QUERY_API", "DELETE_WITH_PREFIX", "KEYS_LIKE", "ACTOR"}
 }
 
 // Get reads keys in one consistent view. A damaged record is an error that is ErrDamaged; ask for the keys one by one

@@ -2,7 +2,6 @@ package state
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"log/slog"
 	"slices"
@@ -333,30 +332,28 @@ type QueryResult struct {
 	Metadata map[string]string
 }
 
-// Querier is the optional ability of a store to answer Dapr's state queries (alpha). Keys in the result are complete.
-type Querier interface {
-	Query(ctx context.Context, query []byte, metadata map[string]string) (QueryResult, error)
-}
+// queryFeature is how a store says, in Dapr's words, that it answers queries. It has to be a Scanner as well.
+const queryFeature = "QUERY_API"
 
-// Query runs a Dapr state query (JSON filter, sort, page) on a store that can.
-func (s *Service) Query(ctx context.Context, app, store string, query []byte, metadata map[string]string) (QueryResult, error) {
+// Query runs a Dapr state query (JSON filter, sort, page) over the application's keys, on a store that answers queries.
+func (s *Service) Query(ctx context.Context, app, store string, text []byte, _ map[string]string) (QueryResult, error) {
 	t, err := s.target(app, store)
 	if err != nil {
 		return QueryResult{}, fault.From(err).ForGRPC() // over HTTP, too, Dapr's query names no application
 	}
-	q, ok := t.Store.(Querier)
-	if !ok {
+	scanner, ok := t.Store.(Scanner)
+	if !ok || !slices.Contains(t.Features(), queryFeature) {
 		return QueryResult{}, fault.StateQueryUnsupported(store)
 	}
 	if t.keys != nil {
 		return QueryResult{}, fault.StateQueryFailed(store, errors.New("cannot query encrypted store"))
 	}
-	var object map[string]json.RawMessage
-	if err := json.Unmarshal(query, &object); err != nil {
+	q, err := parseQuery(text)
+	if err != nil {
 		return QueryResult{}, fault.StateQueryFailed(store, errors.New("failed to parse JSON query body: "+err.Error()))
 	}
 	start := s.begin()
-	res, err := q.Query(ctx, query, metadata)
+	res, err := q.run(ctx, t.Store, scanner, t.prefix+t.sep)
 	s.observed(&t, "query", start, err)
 	if err != nil {
 		return QueryResult{}, fault.StateQueryFailed(store, err)
