@@ -1,5 +1,5 @@
-#!/usr/bin/env bash
-# Starts edged as daprd for a case of Dapr's suite. The suite gives no data folder and starts a daemon again to see that
+#!/bin/bash
+# Template: run.sh puts in the two paths. Starts edged as daprd for a case of Dapr's suite. The suite gives no data folder and starts a daemon again to see that
 # its state survived: the same scheduler address and application id mean the same folder.
 key=$PPID
 for arg in "$@"; do
@@ -8,4 +8,4 @@ for arg in "$@"; do
 	esac
 done
 key=${key//[^A-Za-z0-9_.-]/-}
-exec "$EDGED" daprd --data-dir="$EDGED_SUITE_DATA/${key:0:200}" "$@"
+exec "@EDGED@" daprd --data-dir="@DATA@/${key:0:200}" "$@"

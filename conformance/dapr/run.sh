@@ -15,13 +15,15 @@ go test -c -tags integration -o "$cache/suite.test" .
 for tool in placement scheduler sentry; do
 	go build -o "$cache/$tool" "github.com/dapr/dapr/cmd/$tool"
 done
-install -m 0755 "$here/daprd.sh" "$cache/daprd"
 
 focus=${1:-"^($(grep -v '^#' cases.txt | paste -sd'|'))\$"}
 run=$(mktemp -d "${TMPDIR:-/tmp}/edged-suite.XXXXXX")
 trap 'rm -rf "$run"' EXIT
 
-export EDGED="${EDGED:-$root/bin/edged}" EDGED_SUITE_DATA=$run
+# Cases may run daprd without any environment, so its stand-in is told everything here.
+sed -e "s|@EDGED@|${EDGED:-$root/bin/edged}|" -e "s|@DATA@|$run|" "$here/daprd.sh" >"$cache/daprd"
+chmod 0755 "$cache/daprd"
+
 export DAPR_INTEGRATION_DAPRD_PATH=$cache/daprd
 for tool in PLACEMENT SCHEDULER SENTRY; do
 	export "DAPR_INTEGRATION_${tool}_PATH=$cache/${tool,,}"

@@ -19,6 +19,9 @@ const (
 // traceContext is the W3C trace context and baggage of an event.
 type traceContext struct{ parent, state, baggage string }
 
+// noParent is what daprd tells a gRPC application about an event that belongs to no trace.
+const noParent = "00-00000000000000000000000000000000-0000000000000000-00"
+
 // take sets the part that key names and reports whether it names one.
 func (t *traceContext) take(key, value string) bool {
 	switch key {

@@ -197,6 +197,9 @@ func (g *grpcWire) close() error { return g.conn.Close() }
 
 // outgoing returns ctx with the request metadata of a call.
 func (g *grpcWire) outgoing(ctx context.Context, pairs []string, trace traceContext) context.Context {
+	if trace.parent == "" {
+		trace.parent = noParent
+	}
 	trace.each(func(name, value string) {
 		if validPair(name, value) {
 			pairs = append(pairs, name, value)

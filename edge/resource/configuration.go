@@ -336,7 +336,7 @@ func LoadConfiguration(files []string, o Options) (Configuration, Faults) {
 			faults = append(faults, *docs[0].fault)
 			continue
 		}
-		if h, ok := readHeader(docs[0].root); !o.Lenient && (!ok || h.Kind != kindConfiguration) {
+		if h, ok := readHeader(docs[0].root, o.Lenient); !o.Lenient && (!ok || h.Kind != kindConfiguration) {
 			faults = append(faults, Fault{
 				File: file, Line: docs[0].offset + docs[0].root.Line, Field: "kind", Value: strconv.Quote(h.Kind),
 				Problem: "is not a Configuration", Hint: "kind: Configuration",

@@ -172,17 +172,22 @@ func decodeResources(file string, data []byte, o Options) (Set, Faults) {
 	return s, d.faults
 }
 
-// readHeader returns a document's apiVersion and kind, and whether it is a mapping that has a kind.
-func readHeader(root *yaml.Node) (header, bool) {
+// readHeader returns a document's apiVersion and kind, and whether it is a mapping that has a kind. Lenient, the names of
+// the fields match in any case.
+func readHeader(root *yaml.Node, lenient bool) (header, bool) {
 	var h header
 	if root.Kind != yaml.MappingNode {
 		return h, false
 	}
 	for i := 0; i+1 < len(root.Content); i += 2 {
-		switch value := root.Content[i+1]; root.Content[i].Value {
-		case "apiVersion":
+		value, is := root.Content[i+1], func(name string) bool {
+			got := root.Content[i].Value
+			return got == name || lenient && strings.EqualFold(got, name)
+		}
+		switch {
+		case is("apiVersion"):
 			h.APIVersion = value.Value
-		case "kind":
+		case is("kind"):
 			h.Kind = value.Value
 		}
 	}
@@ -191,7 +196,7 @@ func readHeader(root *yaml.Node) (header, bool) {
 
 // resource decodes one document into s. Documents of other kinds are logged.
 func (d *decoder) resource(doc document, s *Set, log *slog.Logger) {
-	h, ok := readHeader(doc.root)
+	h, ok := readHeader(doc.root, d.lenient)
 	d.offset, d.faulted = doc.offset, map[string]bool{}
 	switch {
 	case !ok && d.lenient:
