@@ -6,8 +6,10 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"go.etcd.io/bbolt"
+	"golang.org/x/sys/unix"
 
 	"github.com/edged-io/edged/edge/state"
 	"github.com/edged-io/edged/store"
@@ -35,6 +37,7 @@ func writers(b *testing.B, c int, set func(i uint64) error) {
 	var wg sync.WaitGroup
 	b.ReportAllocs()
 	b.ResetTimer()
+	before := processTime()
 	for range c {
 		wg.Add(1)
 		go func() {
@@ -49,6 +52,16 @@ func writers(b *testing.B, c int, set func(i uint64) error) {
 	}
 	wg.Wait()
 	b.StopTimer()
+	b.ReportMetric(float64(processTime()-before)/float64(b.N), "cpu-ns/op")
+}
+
+// processTime is what this process has used so far.
+func processTime() time.Duration {
+	var u unix.Rusage
+	if unix.Getrusage(unix.RUSAGE_SELF, &u) != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 func benchEdged(b *testing.B, c int) {
