@@ -120,7 +120,7 @@ func (f *daprdFlagSet) define(usage io.Writer) *flag.FlagSet {
 	fs.StringVar(&f.profilePort, "profile-port", strconv.Itoa(daprdProfilePort), "port of the profiles")
 	fs.StringVar(&f.maxBody, "max-body-size", "4Mi", "largest request body")
 	fs.StringVar(&f.readBuffer, "read-buffer-size", "4Ki", "largest request header")
-	fs.StringVar(&f.origins, "allowed-origins", "*", "origins allowed by CORS")
+	fs.StringVar(&f.origins, "allowed-origins", "", "origins allowed by CORS, comma separated; *: all")
 	fs.IntVar(&f.graceful, "dapr-graceful-shutdown-seconds", 5, "seconds that calls under way may take at the end")
 	fs.DurationVar(&f.block, "dapr-block-shutdown-duration", 0, "how long to wait for the application before stopping")
 	list(&f.disableInit, "disable-init-endpoints", "initialization endpoints not to call: config, subscribe")
