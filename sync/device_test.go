@@ -185,6 +185,7 @@ type store struct {
 	rev     uint64
 	entries map[string]state.Change
 	dirty   map[string]uint64
+	marks   []dirtyMark // in order; some are stale
 	meta    map[string][]byte
 	match   func(string) bool
 	changed chan struct{}
@@ -210,6 +211,18 @@ func (s *store) put(key, value string) { s.write(state.Change{Key: key, Value: [
 func (s *store) del(key string)        { s.write(state.Change{Key: key, Deleted: true}) }
 
 func (s *store) write(c state.Change) {
+	s.writeSilently(c)
+	s.signal()
+}
+
+func (s *store) signal() {
+	select {
+	case s.changed <- struct{}{}:
+	default:
+	}
+}
+
+func (s *store) writeSilently(c state.Change) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.rev++
@@ -217,10 +230,9 @@ func (s *store) write(c state.Change) {
 	s.entries[c.Key] = c
 	if s.match == nil || s.match(c.Key) {
 		s.dirty[c.Key] = s.rev
-	}
-	select {
-	case s.changed <- struct{}{}:
-	default:
+		if s.marks != nil || len(s.dirty) == 1 {
+			s.marks = append(s.marks, dirtyMark{s.rev, c.Key})
+		}
 	}
 }
 
@@ -234,12 +246,34 @@ func (s *store) Track(_ context.Context, match func(string) bool) error {
 func (s *store) Dirty(_ context.Context, limit int) ([]state.Change, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var out []state.Change
-	for key := range s.dirty {
-		out = append(out, s.entries[key])
+	if len(s.dirty) == 0 {
+		s.marks = nil
+		return nil, nil
 	}
-	slices.SortFunc(out, func(a, b state.Change) int { return int(int64(a.Sequence) - int64(b.Sequence)) })
-	return out[:min(limit, len(out))], nil
+	if s.marks == nil { // a copy, or a test that set marks by hand
+		for key, rev := range s.dirty {
+			s.marks = append(s.marks, dirtyMark{rev, key})
+		}
+		slices.SortFunc(s.marks, func(a, b dirtyMark) int { return int(int64(a.rev) - int64(b.rev)) })
+	}
+	for len(s.marks) > 0 && s.dirty[s.marks[0].key] != s.marks[0].rev {
+		s.marks = s.marks[1:]
+	}
+	var out []state.Change
+	for _, m := range s.marks {
+		if len(out) == limit {
+			break
+		}
+		if s.dirty[m.key] == m.rev {
+			out = append(out, s.entries[m.key])
+		}
+	}
+	return out, nil
+}
+
+type dirtyMark struct {
+	rev uint64
+	key string
 }
 
 func (s *store) Clean(_ context.Context, done []state.Change) error {

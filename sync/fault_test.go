@@ -180,6 +180,7 @@ func testDeviceKilled(t *testing.T, u upstream) {
 		for k, rev := range disk.store.entries {
 			disk.store.dirty[k] = rev.Sequence
 		}
+		disk.store.marks = nil
 		disk.store.mu.Unlock()
 		for i, l := range disk.journal.lanes {
 			l.cursors = before.journal.lanes[i].cursors

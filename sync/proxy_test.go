@@ -20,7 +20,7 @@ type proxy struct {
 	conns map[net.Conn]bool
 	tap   func(up bool, seen []byte) act // sees what has passed since it was set, or since its last act other than pass
 	taps  int
-	rate  int                            // bytes per second and direction; 0: unlimited
+	rate  int // bytes per second and direction; 0: unlimited
 	lag   time.Duration
 	bytes int64 // that went up
 }
