@@ -17,6 +17,7 @@ import (
 	"github.com/edged-io/edged/edge/cel"
 	"github.com/edged-io/edged/edge/invoke"
 	"github.com/edged-io/edged/edge/pubsub"
+	"github.com/edged-io/edged/edge/resiliency"
 	"github.com/edged-io/edged/edge/resource"
 	"github.com/edged-io/edged/edge/secret"
 	"github.com/edged-io/edged/edge/state"
@@ -163,7 +164,9 @@ func (rt *Runtime) openBlocks(context.Context) error {
 	rt.secrets = secret.NewService(&rt.comps.secrets, rt.secretScopes)
 	rt.pubsub = pubsub.NewService(pubsub.ServiceOptions{
 		Brokers: &rt.comps.brokers, Log: rt.log, Clock: rt.opts.Clock, Observer: rt.metrics,
-		Compile: func(expression string) (pubsub.Matcher, error) { return cel.Compile(expression) },
+		Compile:  func(expression string) (pubsub.Matcher, error) { return cel.Compile(expression) },
+		Inbound:  rt.policy(resiliency.Inbound),
+		Outbound: rt.policy(resiliency.Outbound),
 	})
 	rt.invoke = invoke.NewService(rt.findChannel)
 	rt.device = &deviceHealth{
@@ -171,6 +174,20 @@ func (rt *Runtime) openBlocks(context.Context) error {
 		publish: func(ctx context.Context, p pubsub.Publication) error { return rt.pubsub.Publish(ctx, rt.cfg.Device, p) },
 	}
 	return nil
+}
+
+// policy finds the resiliency policies of one direction.
+func (rt *Runtime) policy(d resiliency.Direction) func(app, component string) pubsub.Policy {
+	policies := resiliency.New(rt.set.Resiliencies)
+	for _, name := range policies.Unapplied() {
+		rt.log.Warn("circuit breakers are not applied in this version", "target", name)
+	}
+	return func(app, component string) pubsub.Policy {
+		if p := policies.Component(app, component, d); p != nil {
+			return p
+		}
+		return nil
+	}
 }
 
 func (rt *Runtime) openBridges(context.Context) error {
