@@ -89,6 +89,8 @@ type Client struct {
 	change chan struct{}            // closed and replaced when link changes
 	subs   map[string]*subscription // by filter
 	status Status
+
+	sessions uint64 // attempts to open one, so that no two wills carry one number
 }
 
 // subscription is a filter that we want, and what the broker said of it last.
@@ -105,8 +107,8 @@ type Status struct {
 	Connected      bool      `json:"connected"`
 	Since          time.Time `json:"since"` // of the present state
 	Session        uint64    `json:"session,omitempty"`
-	SessionPresent bool      `json:"sessionPresent"` // the broker had kept our session at the last connect
-	Connects       uint64    `json:"connects"`
+	SessionPresent bool      `json:"sessionPresent"`     // the broker had kept our session at the last connect
+	Connects       uint64    `json:"connects"`           // since start
 	Attempts       int       `json:"attempts,omitempty"` // since the last connection ended
 	LastError      string    `json:"lastError,omitempty"`
 	LastErrorTime  time.Time `json:"lastErrorTime,omitzero"`
@@ -212,6 +214,7 @@ func (c *Client) up(l *link) {
 	c.status.Connected, c.status.Since = true, c.opts.Clock()
 	c.status.Session, c.status.SessionPresent = l.session, l.present
 	c.status.Attempts = 0
+	c.status.Connects++
 	c.mu.Unlock()
 	c.setLink(l)
 	c.log.Info("MQTT connection is up", "session", l.session, "sessionPresent", l.present)

@@ -12,7 +12,7 @@ var (
 		return uint8(e.transport), e.address, err
 	}
 	FullJitter = fullJitter
-	NewWire    = func(c net.Conn, max int) *wire { return newWire(c, max, 1e9) }
+	NewWire    = func(c net.Conn, max int) *wire { return newWire(c, max, 1e9, func(error) {}) }
 )
 
 // LeftOut tells how large the payload of the numbered PUBLISH was that the wire left out.

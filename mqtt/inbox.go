@@ -26,7 +26,7 @@ type inbox struct {
 	mu      sync.Mutex
 	queue   []received
 	bytes   int
-	behind  *link // the connection on which messages were left unacknowledged
+	behind  *link // the connection on which messages were left unacknowledged, until it is ended for that
 	resent  *link // the connection on which the broker sends again what was unacknowledged before; nil when it was told
 	dropped uint64
 	wake    chan struct{} // capacity 1
@@ -72,10 +72,10 @@ func (b *inbox) put(l *link, r received) {
 			go r.ack() // may wait for the dispatcher that called us
 		}
 		return
-	case r.QoS > 0 && (full || b.behind == l):
-		// Not acknowledged, so not lost; and nothing newer may overtake it.
-		if b.behind != l {
-			b.behind = l
+	case r.QoS > 0 && (full || l.behind):
+		// Not acknowledged, so not lost; and nothing newer of this connection may overtake it.
+		if !l.behind {
+			l.behind, b.behind = true, l
 			b.client.log.Warn("MQTT messages arrive faster than they can be kept; the rest is left to the broker", "queued", len(b.queue))
 		}
 		return

@@ -29,6 +29,7 @@ type link struct {
 	session uint64
 	present bool
 	number  uint64 // PUBLISH packets handed to us; touched by the library's dispatcher only
+	behind  bool   // messages were left unacknowledged; guarded by the inbox
 
 	lost     chan struct{} // closed when the connection is gone
 	loseOnce sync.Once
@@ -91,8 +92,8 @@ func (c *Client) connect(ctx context.Context) (*link, error) {
 		}
 	}
 	c.mu.Lock()
-	c.status.Connects++
-	session := c.epoch + c.status.Connects
+	c.sessions++
+	session := c.epoch + c.sessions
 	c.mu.Unlock()
 
 	dialCtx, cancel := context.WithTimeout(ctx, c.opts.ConnectTimeout)
@@ -103,19 +104,19 @@ func (c *Client) connect(ctx context.Context) (*link, error) {
 	}
 	l := &link{
 		client: c, session: session, lost: make(chan struct{}), asks: make(chan string, 64),
-		wire: newWire(conn, c.opts.MaxPayload, c.opts.KeepAlive),
 	}
+	l.wire = newWire(conn, c.opts.MaxPayload, c.opts.KeepAlive, l.lose)
 	stop := context.AfterFunc(dialCtx, func() { _ = conn.Close() }) // ends a handshake that hangs
 	l.paho = paho.NewClient(c.pahoOptions(l, cred))
 	token := l.paho.Connect().(*paho.ConnectToken)
 	<-token.Done()
-	if !stop() && token.Error() == nil {
+	if !stop() {
 		l.close()
-		return nil, dialCtx.Err()
+		return nil, fmt.Errorf("handshake: no answer in time: %w", dialCtx.Err())
 	}
 	if err := token.Error(); err != nil {
 		_ = l.wire.Close() // the handshake's error is the one to tell
-		return nil, refusal(token.ReturnCode(), err)
+		return nil, l.refusal(token.ReturnCode(), err)
 	}
 	if l.present = token.SessionPresent(); l.present {
 		c.inbox.resumed(l)
@@ -139,14 +140,16 @@ func (c *Client) credentials(ctx context.Context) (Credentials, error) {
 	return cred, nil
 }
 
-func refusal(code byte, err error) error {
-	if code == packets.Accepted || code == packets.ErrNetworkError {
-		if errors.Is(err, io.EOF) {
-			return fmt.Errorf("handshake: closed by the broker (wrong port, TLS or client certificate needed, last will not allowed): %w", err)
-		}
-		return fmt.Errorf("handshake: %w", err)
+// refusal returns why the handshake failed.
+func (l *link) refusal(code byte, err error) error {
+	if code != packets.Accepted && code != packets.ErrNetworkError {
+		return fmt.Errorf("handshake: %w: %w", errRefused, err)
 	}
-	return fmt.Errorf("handshake: %w: %w", errRefused, err)
+	l.lose(err)
+	if err = l.cause(); errors.Is(err, io.EOF) {
+		return fmt.Errorf("handshake: %w (wrong port, TLS or a client certificate needed, or the last will not allowed?)", err)
+	}
+	return fmt.Errorf("handshake: %w", err)
 }
 
 // explain adds what a person needs to know when certificates meet a device without a clock.

@@ -98,6 +98,7 @@ func TestBridge_SessionTakeover(t *testing.T) {
 	connected(t, b)
 	const rounds, each = 5, 100
 	for i := range rounds {
+		connected(t, b)
 		before := b.Status().Link.Connects
 		o := paho.NewClientOptions().AddBroker(m.url()).SetClientID("edged-gw17-plant").SetAutoReconnect(false)
 		thief := paho.NewClient(o)

@@ -14,6 +14,7 @@ type proxy struct {
 	mu    sync.Mutex
 	conns map[net.Conn]bool
 	down  bool // refuses new connections
+	small bool // has little room for what is under way
 	// rule, if set, is asked for each chunk and says what happens to it.
 	rule func(fromBroker bool, n int) fate
 	wg   sync.WaitGroup
@@ -64,6 +65,10 @@ func (p *proxy) accept() {
 		}
 		p.mu.Lock()
 		p.conns[in], p.conns[out] = true, true
+		if p.small {
+			_ = in.(*net.TCPConn).SetReadBuffer(4096)
+			_ = out.(*net.TCPConn).SetWriteBuffer(4096)
+		}
 		p.mu.Unlock()
 		p.wg.Go(func() { p.copy(out, in, false) })
 		p.wg.Go(func() { p.copy(in, out, true) })

@@ -117,11 +117,11 @@ func (l *link) acked(ctx context.Context, token paho.Token) error {
 
 // verdict turns a token's error into the end of the connection: what follows a lost packet must not overtake it.
 func (l *link) verdict(token paho.Token) error {
-	err := token.Error()
-	if err != nil {
+	if err := token.Error(); err != nil {
 		l.lose(err)
+		return l.cause() // which may be older
 	}
-	return err
+	return nil
 }
 
 // ended returns why the connection is lost; it waits for the cause if the wire failed first.

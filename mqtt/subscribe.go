@@ -123,7 +123,7 @@ func (l *link) await(token paho.Token) error {
 	defer timer.Stop()
 	select {
 	case <-token.Done():
-		return token.Error()
+		return l.verdict(token)
 	case <-l.lost:
 		return l.cause()
 	case <-timer.C:

@@ -16,6 +16,8 @@ const (
 	wireChunk      = 32 << 10 // written per deadline: what a slow link must manage within the stall timeout
 	wireRoom       = 64 << 10 // pending bytes above which publishers wait
 	wireFarewell   = 500 * time.Millisecond
+	publishPacket  = 3
+	subackPacket   = 9
 	frameOverhead  = 2 + 65535 + 2 // topic length, topic and packet id of a PUBLISH
 )
 
@@ -41,10 +43,14 @@ type wire struct {
 	left   int    // body bytes of the current packet still to hand out
 	frames uint64 // PUBLISH packets seen
 
+	fail      func(error) // told the first error, before the library is
+	kernel    func() int  // bytes that wait in the kernel's send queue
 	mu        sync.Mutex
 	oversized map[uint64]int // PUBLISH number -> payload size that was left out
 	pinging   bool           // a PINGREQ is on its way and nothing came back since
 	pingQueue bool           // a PINGREQ is in out
+	pong      *time.Timer    // runs while an answer is awaited
+	unsent    int            // the kernel's queue when last looked at
 	out       []byte
 	queued    uint64 // bytes accepted by Write
 	flushed   uint64 // bytes handed to the kernel
@@ -56,15 +62,36 @@ type wire struct {
 	done      chan struct{} // closed when the writer has ended
 }
 
-func newWire(conn net.Conn, maxPayload int, stall time.Duration) *wire {
+// newWire takes over conn. fail is called once, with the error that ends it.
+func newWire(conn net.Conn, maxPayload int, stall time.Duration, fail func(error)) *wire {
 	w := &wire{
-		Conn: conn, stall: stall, max: maxPayload,
+		Conn: conn, stall: stall, max: maxPayload, fail: fail, kernel: sendQueue(conn),
 		oversized: map[uint64]int{}, progress: time.Now(),
 		wake: make(chan struct{}, 1), moved: make(chan struct{}), done: make(chan struct{}),
 	}
+	w.pong = time.AfterFunc(time.Hour, w.checkPong)
+	w.pong.Stop()
 	w.r = bufio.NewReaderSize(wireSource{w}, wireReadBuffer)
 	go w.write()
 	return w
+}
+
+// end notes why the wire is beyond use and closes the connection, which wakes its reader and writer.
+func (w *wire) end(err error) {
+	w.mu.Lock()
+	first := w.err == nil
+	if first {
+		w.err = err
+		close(w.moved)
+		w.moved = make(chan struct{})
+		w.pong.Stop()
+	}
+	closing := w.closing
+	w.mu.Unlock()
+	if first && !closing {
+		w.fail(err)
+	}
+	_ = w.Conn.Close() // err is the one to tell
 }
 
 // wireSource is the connection as the reader's buffer sees it: whatever arrives shows that the broker is alive.
@@ -76,17 +103,12 @@ func (s wireSource) Read(p []byte) (int, error) {
 	defer s.w.mu.Unlock()
 	if n > 0 {
 		s.w.progress = time.Now()
-		if s.w.pinging {
-			s.w.pinging = false
-			_ = s.w.Conn.SetReadDeadline(time.Time{}) // fails only on a closed connection
-		}
+		s.w.pinging = false
+		s.w.pong.Stop()
 	}
-	var timeout net.Error
 	switch {
-	case s.w.err != nil && err != nil:
-		err = s.w.err // the writer's error is the cause
-	case s.w.pinging && errors.As(err, &timeout) && timeout.Timeout():
-		err = errNoPong
+	case err != nil && s.w.err != nil:
+		err = s.w.err // what ended the wire is the cause
 	case errors.Is(err, net.ErrClosed):
 		err = errWireClosed // the library takes no notice of the original
 	}
@@ -95,6 +117,14 @@ func (s wireSource) Read(p []byte) (int, error) {
 
 // Read hands out whole packets' bytes in order.
 func (w *wire) Read(p []byte) (int, error) {
+	n, err := w.read(p)
+	if err != nil {
+		w.end(err)
+	}
+	return n, err
+}
+
+func (w *wire) read(p []byte) (int, error) {
 	if len(w.head) == 0 && w.left == 0 {
 		if err := w.nextPacket(); err != nil {
 			return 0, err
@@ -130,13 +160,15 @@ func (w *wire) nextPacket() error {
 			break
 		}
 	}
-	publish := first>>4 == 3
+	publish := first>>4 == publishPacket
 	switch {
 	case publish:
 		w.frames++
 		if length > w.max+frameOverhead || length > w.max && w.isOversized(first, length) {
 			return w.skipPayload(first, length)
 		}
+	case first>>4 == subackPacket && length != 3: // we ask for one filter at a time; the library trusts the count and panics
+		return fmt.Errorf("SUBACK of %d bytes: %w", length, errFrameLength)
 	case length > frameOverhead:
 		return fmt.Errorf("packet type %d of %d bytes: %w", first>>4, length, errFrameLength)
 	}
@@ -285,17 +317,16 @@ func (w *wire) writeChunks(batch []byte) bool {
 		if errors.As(err, &timeout) && timeout.Timeout() {
 			err = errStalled
 		}
+		if err != nil {
+			w.end(err)
+			return false
+		}
 		w.mu.Lock()
-		w.flushed += uint64(n)
+		w.flushed += uint64(n) //nolint:gosec // not negative
 		w.progress = time.Now()
-		w.err = err
 		close(w.moved)
 		w.moved = make(chan struct{})
 		w.mu.Unlock()
-		if err != nil {
-			_ = w.Conn.Close() // wakes the reader; the write's error is the one to tell
-			return false
-		}
 	}
 	return true
 }
@@ -304,8 +335,31 @@ func (w *wire) writeChunks(batch []byte) bool {
 func (w *wire) armPong(ping bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if ping && w.pinging {
-		_ = w.Conn.SetReadDeadline(time.Now().Add(w.stall)) // fails only on a closed connection
+	if ping && w.pinging && w.err == nil {
+		w.pong.Reset(w.stall)
+	}
+}
+
+// checkPong ends the wire if the broker is silent, unless the ping still waits behind data that goes through slowly.
+func (w *wire) checkPong() {
+	w.mu.Lock()
+	w.look()
+	quiet := time.Since(w.progress)
+	alive := !w.pinging || w.err != nil
+	if !alive && quiet < w.stall {
+		w.pong.Reset(w.stall - quiet)
+		alive = true
+	}
+	w.mu.Unlock()
+	if !alive {
+		w.end(errNoPong)
+	}
+}
+
+// look takes a change of the kernel's send queue for progress. The caller holds the lock.
+func (w *wire) look() {
+	if n := w.kernel(); n != w.unsent {
+		w.unsent, w.progress = n, time.Now()
 	}
 }
 
@@ -343,6 +397,7 @@ func (w *wire) await(lost <-chan struct{}, reached func() bool) bool {
 func (w *wire) lastProgress() time.Time {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.look()
 	return w.progress
 }
 
@@ -355,6 +410,7 @@ func (w *wire) Close() error {
 		_ = w.Conn.SetWriteDeadline(time.Now().Add(wireFarewell)) // fails only on a closed connection
 		close(w.wake)
 	}
+	w.pong.Stop()
 	w.mu.Unlock()
 	<-w.done
 	err := w.Conn.Close()
