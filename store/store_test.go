@@ -385,6 +385,25 @@ func TestStore_CheckRecords(t *testing.T) {
 	must(t, s.Check(t.Context()))
 }
 
+// FuzzCheck feeds the check that Open makes with damaged files: it may only answer that they are damaged. Edits are a
+// page, an offset (of two bytes) and a value each.
+func FuzzCheck(f *testing.F) {
+	file := smallDatabase(f, 200)
+	f.Add([]byte{0, 0, 40, 7})
+	f.Add([]byte{3, 0, 8, 1, 4, 0, 20, 255})
+	f.Fuzz(func(t *testing.T, edits []byte) {
+		b := append([]byte(nil), file...)
+		for ; len(edits) >= 4; edits = edits[4:] {
+			at := int(edits[0])*4096 + (int(edits[1])<<8|int(edits[2]))%4096
+			b[at%len(b)] = edits[3]
+		}
+		store.SealMeta(b)
+		if err := store.CheckBytes(b); err != nil && !errors.Is(err, store.ErrDamaged) {
+			t.Fatalf("error is %v", err)
+		}
+	})
+}
+
 func FuzzDecodeState(f *testing.F) {
 	f.Add(store.EncodeState("k", []byte("value")), "k")
 	f.Add(store.EncodeState("k", nil), "other")
