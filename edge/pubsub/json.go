@@ -1,6 +1,7 @@
 package pubsub
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"unicode/utf8"
 )
@@ -51,7 +52,7 @@ func skipLiteral(b []byte, i int, lit string) (int, bool) {
 }
 
 func skipString(b []byte, i int) (int, bool) {
-	for i++; i < len(b); i++ {
+	for i = plain(b, i+1); i < len(b); i = plain(b, i+1) {
 		switch c := b[i]; {
 		case c == '"':
 			return i + 1, true
@@ -74,6 +75,21 @@ func skipString(b []byte, i int) (int, bool) {
 		}
 	}
 	return i, false
+}
+
+// plain returns an index at or after i up to which b has nothing that is special in a string: it passes eight bytes at a
+// time while none of them is a quote, a backslash or a control character (a carry may make it stop early).
+func plain(b []byte, i int) int {
+	const ones, tops = 0x0101010101010101, 0x8080808080808080
+	for i+8 <= len(b) {
+		x := binary.LittleEndian.Uint64(b[i:])
+		quote, slash := x^(ones*'"'), x^(ones*'\\')
+		if ((x-ones*' ')&^x|(quote-ones)&^quote|(slash-ones)&^slash)&tops != 0 {
+			break
+		}
+		i += 8
+	}
+	return i
 }
 
 func isHex(c byte) bool {

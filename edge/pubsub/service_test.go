@@ -588,6 +588,8 @@ func (o *observer) DeliveredBulk(app, component, topic string, status map[string
 func BenchmarkService(b *testing.B) {
 	w := newWorld(pubsub.ServiceOptions{})
 	defer w.close(b)
+	w.ps = newBroker(pubsub.MemoryOptions{Contracts: []pubsub.Contract{{Match: "#"}}}) // without bounds: all must arrive
+	w.brokers.Put(component.Instance[pubsub.Broker]{Spec: component.Spec{Name: "ps"}, Value: w.ps})
 	done, n := make(chan struct{}), 0
 	app := &countApp{each: func() {
 		if n++; n == b.N {
