@@ -48,8 +48,9 @@ func Bare() *Services {
 	}
 }
 
-// Full is a runtime with the state store mystore, the pub/sub components mypubsub and scoped (where the application may
-// only publish to the topic ok) and the secret store mysecrets (with one secret denied), all in memory.
+// Full is a runtime with the state store mystore, the pub/sub components mypubsub, durable (which delivers again) and
+// scoped (where the application may only publish to the topic ok) and the secret store mysecrets (with one secret
+// denied), all in memory.
 func Full(t testing.TB) *Services {
 	t.Helper()
 	quiet := slog.New(slog.DiscardHandler)
@@ -57,8 +58,10 @@ func Full(t testing.TB) *Services {
 	s.Store = state.NewMemory(state.MemoryOptions{})
 	s.Broker = pubsub.NewInMemory(quiet)
 	scoped := pubsub.NewInMemory(quiet)
+	journal := pubsub.NewMemoryJournal(pubsub.MemoryOptions{})
+	durable := pubsub.NewBroker(journal, pubsub.BrokerOptions{Log: quiet})
 	t.Cleanup(func() {
-		for _, c := range []interface{ Close() error }{s.Store, s.Broker, scoped} {
+		for _, c := range []interface{ Close() error }{s.Store, s.Broker, scoped, durable, journal} {
 			if err := c.Close(); err != nil {
 				t.Error(err)
 			}
@@ -73,6 +76,7 @@ func Full(t testing.TB) *Services {
 	put[pubsub.Broker](brokers, component.Spec{
 		Name: "scoped", Type: "pubsub.in-memory", Version: "v1", Properties: map[string]string{"publishingScopes": App + "=ok"},
 	}, scoped)
+	put[pubsub.Broker](brokers, component.Spec{Name: "durable", Type: "pubsub.durable", Version: "v1"}, durable)
 	s.PubSub = pubsub.NewService(pubsub.ServiceOptions{Brokers: brokers, Log: quiet})
 
 	s.Secrets = secret.NewService(secrets(t), func(string) []resource.SecretScope {

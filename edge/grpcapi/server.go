@@ -30,11 +30,13 @@ type service struct {
 
 var _ rtv1.DaprServer = (*service)(nil)
 
-// Buffers and windows. Most of what goes over an application's socket is small and the way is short, so buffers are
-// small and shared and windows are fixed: grpc-go then leaves out the pings by which it measures a network.
+// Most of what goes over an application's socket is small and the way is short, so buffers are small and shared and
+// windows are fixed: grpc-go then leaves out the pings by which it measures a network. A few workers that stay spare
+// most calls a new goroutine, whose stack would have to grow: a fifth of the CPU time of a small call.
 const (
 	readBuffer = 8 << 10
-	window     = 1 << 20
+	window     = 256 << 10
+	workers    = 4
 )
 
 // New returns a server that is ready to serve.
@@ -62,6 +64,7 @@ func serverOptions(o *Options) []grpc.ServerOption {
 		grpc.MaxSendMsgSize(int(min(o.MaxBodySize, math.MaxInt32))),
 		grpc.SharedWriteBuffer(true),
 		grpc.ReadBufferSize(readBuffer),
+		grpc.NumStreamWorkers(workers),
 		grpc.InitialWindowSize(window),
 		grpc.InitialConnWindowSize(window),
 		// As daprd: clients may ping often, and idle connections are closed after three minutes.
@@ -103,12 +106,11 @@ func (s *Server) Serve(l net.Listener) error {
 func (s *Server) GracefulStop(ctx context.Context) {
 	s.stopped()
 	done := make(chan struct{})
-	go func() { defer close(done); s.grpc.GracefulStop() }()
+	go func() { defer close(done); s.grpc.GracefulStop() }() // ends with the last call, which Stop cancels
 	select {
 	case <-done:
 	case <-ctx.Done():
 		s.grpc.Stop()
-		<-done
 	}
 }
 
