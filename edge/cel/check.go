@@ -10,6 +10,8 @@ type checker struct {
 	scopes []*foldNode
 	slots  int
 	depth  int
+	// matched are the overloads that the last resolved call may mean.
+	matched []string
 }
 
 func (c *checker) check(n node) (*typ, *Error) {
@@ -113,7 +115,11 @@ func (c *checker) index(n *indexNode) (*typ, *Error) {
 	if lit, ok := n.i.(*litNode); ok && !canQualify(lit.value) {
 		return nil, refuse(n.i.at(), "%s cannot be an index", typeOf(lit.value))
 	}
-	return c.call(n.at(), "[]", false, n.x, n.i)
+	t, err := c.call(n.at(), "[]", false, n.x, n.i)
+	if ident, ok := n.i.(*identNode); err == nil && ok && ident.slot == slotType {
+		return nil, refuse(n.i.at(), "a type cannot be an index")
+	}
+	return t, err
 }
 
 func (c *checker) logic(n *logicNode) (*typ, *Error) {
@@ -135,6 +141,10 @@ func (c *checker) callNode(n *callNode) (*typ, *Error) {
 		return nil, err
 	}
 	n.apply = function(n.name)
+	if conversions(n.name) != "" && len(c.matched) == 1 {
+		// A conversion that is known to take one type takes no other when it runs.
+		n.only = kindOf(rune(c.matched[0][0]))
+	}
 	return t, n.prepare()
 }
 
@@ -156,11 +166,13 @@ func (c *checker) overload(pos int, name string, member bool, args []*typ) (*typ
 		return nil, unsupported(pos, "the function %s", name)
 	}
 	var result *typ
+	var matched []string
 	for _, signature := range overloads {
 		params, returns := c.instantiate(signature)
 		if !c.assignable(args, params) {
 			continue
 		}
+		matched = append(matched, signature)
 		r := c.resolve(returns)
 		if result == nil {
 			result = r
@@ -168,6 +180,7 @@ func (c *checker) overload(pos int, name string, member bool, args []*typ) (*typ
 			result = dyn
 		}
 	}
+	c.matched = matched
 	if result == nil {
 		text := ""
 		for i, arg := range args {

@@ -91,7 +91,16 @@ func describe(v any) string {
 	case [][2]any:
 		var parts []string
 		for _, e := range v {
-			parts = append(parts, describe(e[0])+": "+describe(e[1]))
+			switch k := e[0].(type) {
+			case []any, map[string]any, *cel.Mapping:
+				parts = append(parts, describe(k)+": ?")
+			default:
+				if k != k {
+					parts = append(parts, describe(k)+": ?")
+				} else {
+					parts = append(parts, describe(k)+": "+describe(e[1]))
+				}
+			}
 		}
 		return describeMap(parts)
 	case time.Time:
@@ -133,8 +142,13 @@ func describeRef(v ref.Val) string {
 		var parts []string
 		for it := v.Iterator(); it.HasNext() == types.True; {
 			k := it.Next()
-			e, _ := v.Find(k)
-			parts = append(parts, describeRef(k)+": "+describeRef(e))
+			_, isList := k.(traits.Lister)
+			_, isMap := k.(traits.Mapper)
+			if e, ok := v.Find(k); ok && !isList && !isMap {
+				parts = append(parts, describeRef(k)+": "+describeRef(e))
+			} else { // NaN, a list or a map, which no key equals
+				parts = append(parts, describeRef(k)+": ?")
+			}
 		}
 		return describeMap(parts)
 	case types.Timestamp:

@@ -205,7 +205,8 @@ type callNode struct {
 	name    string
 	member  bool
 	args    []node
-	apply   func(a, b any) (any, error) // set by the checker
+	apply   func(a, b any) (any, error) // set by the checker, as is only
+	only    kind                        // the one type that the argument may have, or dyn, or none
 	pattern *regexp.Regexp              // of matches, if it is a literal
 }
 
@@ -243,6 +244,9 @@ func (n *callNode) eval(f *frame) (any, error) {
 		return n.pattern.MatchString(s), nil
 	}
 	if len(n.args) == 1 {
+		if n.only != "" && n.only != kindDyn && n.only != typeOf(a) {
+			return nil, noOverload(n.name, a)
+		}
 		return n.apply(a, nil)
 	}
 	b, err := n.args[1].eval(f)

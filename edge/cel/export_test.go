@@ -6,6 +6,9 @@ func (p *Program) Eval(event any) (any, error) {
 	return p.root.eval(&f)
 }
 
+// Mapping is a map that an expression made.
+type Mapping = mapping
+
 // Describe returns a value for the tests to look at: the entries of a map that an expression made, the name of a type.
 func Describe(v any) any {
 	switch v := norm(v).(type) {
