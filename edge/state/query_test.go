@@ -1,6 +1,8 @@
 package state_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -122,6 +124,28 @@ func TestService_QueryFaults(t *testing.T) {
 	encrypted := queryService(t, map[string]string{"primaryEncryptionKey": "00112233445566778899aabbccddeeff"})
 	_, err := encrypted.Query(t.Context(), "app", "mystore", []byte(`{}`), nil)
 	wantFault(t, err, "ERR_STATE_QUERY", 500, fault.Internal, "state store mystore query failed: cannot query encrypted store")
+}
+
+// native runs queries itself.
+type native struct{ *state.Memory }
+
+func (native) Query(_ context.Context, text []byte, metadata map[string]string) (state.QueryResult, error) {
+	if metadata["fail"] != "" {
+		return state.QueryResult{}, errors.New("cannot")
+	}
+	return state.QueryResult{Results: []state.Read{{Entry: state.Entry{Key: "app||k", Value: text}}}, Token: "more"}, nil
+}
+
+func TestService_QueryNative(t *testing.T) {
+	var set component.Set[state.Store]
+	set.Put(component.Instance[state.Store]{Spec: component.Spec{Name: "s"}, Value: native{state.NewMemory(state.MemoryOptions{})}})
+	s := state.NewService(&set, slog.New(slog.DiscardHandler))
+	res, err := s.Query(t.Context(), "app", "s", []byte(`{}`), nil)
+	if err != nil || res.Token != "more" || len(res.Results) != 1 || res.Results[0].Key != "k" || string(res.Results[0].Value) != "{}" {
+		t.Errorf("result %+v, %v", res, err)
+	}
+	_, err = s.Query(t.Context(), "app", "s", []byte(`{}`), map[string]string{"fail": "yes"})
+	wantFault(t, err, "ERR_STATE_QUERY", 500, fault.Internal, "state store s query failed: cannot")
 }
 
 func FuzzQuery(f *testing.F) {

@@ -332,17 +332,23 @@ type QueryResult struct {
 	Metadata map[string]string
 }
 
-// queryFeature is how a store says, in Dapr's words, that it answers queries. It has to be a Scanner as well.
+// queryFeature is how a Scanner says, in Dapr's words, that it may be queried.
 const queryFeature = "QUERY_API"
 
+// Querier is the optional ability of a store to run queries itself. Keys in the result are complete.
+type Querier interface {
+	Query(ctx context.Context, text []byte, metadata map[string]string) (QueryResult, error)
+}
+
 // Query runs a Dapr state query (JSON filter, sort, page) over the application's keys, on a store that answers queries.
-func (s *Service) Query(ctx context.Context, app, store string, text []byte, _ map[string]string) (QueryResult, error) {
+func (s *Service) Query(ctx context.Context, app, store string, text []byte, metadata map[string]string) (QueryResult, error) {
 	t, err := s.target(app, store)
 	if err != nil {
 		return QueryResult{}, fault.From(err).ForGRPC() // over HTTP, too, Dapr's query names no application
 	}
-	scanner, ok := t.Store.(Scanner)
-	if !ok || !slices.Contains(t.Features(), queryFeature) {
+	querier, native := t.Store.(Querier)
+	scanner, walks := t.Store.(Scanner)
+	if !native && !(walks && slices.Contains(t.Features(), queryFeature)) {
 		return QueryResult{}, fault.StateQueryUnsupported(store)
 	}
 	if t.keys != nil {
@@ -353,7 +359,12 @@ func (s *Service) Query(ctx context.Context, app, store string, text []byte, _ m
 		return QueryResult{}, fault.StateQueryFailed(store, errors.New("failed to parse JSON query body: "+err.Error()))
 	}
 	start := s.begin()
-	res, err := q.run(ctx, t.Store, scanner, t.prefix+t.sep)
+	var res QueryResult
+	if native {
+		res, err = querier.Query(ctx, text, metadata)
+	} else {
+		res, err = q.run(ctx, t.Store, scanner, t.prefix+t.sep)
+	}
 	s.observed(&t, "query", start, err)
 	if err != nil {
 		return QueryResult{}, fault.StateQueryFailed(store, err)
