@@ -81,12 +81,17 @@ func (a *api) forward(w http.ResponseWriter, r *http.Request, target, method str
 		h[http.CanonicalHeaderKey(name)] = values
 	}
 	w.WriteHeader(answer.Status)
-	stream(w, answer.Body)
+	stream(w, answer.Body, h.Get("Content-Length") == "")
 }
 
-// stream copies an answer and flushes what comes in pieces, so that events reach the caller as they are sent.
-func stream(w http.ResponseWriter, body io.Reader) {
-	flush := http.NewResponseController(w)
+// stream copies an answer. In pieces, each is sent at once, so that events reach the caller as the application sends them.
+func stream(w http.ResponseWriter, body io.Reader, pieces bool) {
+	flush := func() {
+		if pieces {
+			_ = http.NewResponseController(w).Flush() // a writer that cannot flush sends it later
+		}
+	}
+	flush()
 	b := takeBuffer()
 	defer b.free()
 	if cap(b.b) < 16<<10 {
@@ -102,13 +107,6 @@ func stream(w http.ResponseWriter, body io.Reader) {
 		if err != nil {
 			return // the end, or the application broke off: the answer's length tells the caller
 		}
-		if flush.Flush() != nil {
-			flush = http.NewResponseController(discardFlush{w})
-		}
+		flush()
 	}
 }
-
-// discardFlush stands in for a writer that cannot flush.
-type discardFlush struct{ http.ResponseWriter }
-
-func (discardFlush) Flush() {}

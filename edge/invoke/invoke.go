@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"strings"
 
 	"github.com/edged-io/edged/edge/fault"
@@ -72,9 +73,18 @@ func (s *Service) Invoke(ctx context.Context, target string, r Request) (*Respon
 	return resp, nil
 }
 
-// checkPath refuses paths that would leave the application's root.
+// checkPath refuses paths that would leave the application's root, also once it is decoded, or break its request.
 func checkPath(path string) error {
-	for segment := range strings.SplitSeq(path, "/") {
+	decoded, err := url.PathUnescape(path)
+	if err != nil {
+		return fmt.Errorf("invalid method: %w", err)
+	}
+	for i := range len(decoded) {
+		if decoded[i] < ' ' || decoded[i] == 0x7f {
+			return errors.New("invalid method: the path has control characters")
+		}
+	}
+	for segment := range strings.SplitSeq(decoded, "/") {
 		if segment == ".." {
 			return errors.New("invalid method: the path climbs with '..'")
 		}
