@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -127,7 +128,7 @@ type subscriptionJSON struct {
 func decodeSubscriptions(body []byte, log *slog.Logger) ([]pubsub.Spec, error) {
 	var list []subscriptionJSON
 	if err := json.NewDecoder(bytes.NewReader(body)).Decode(&list); err != nil && err != io.EOF {
-		return nil, &decodeError{"subscriptions", err}
+		return nil, &answerError{err: fmt.Errorf("decode subscriptions of the application: %w", err)}
 	}
 	specs := make([]pubsub.Spec, 0, len(list))
 	for _, s := range list {
@@ -185,26 +186,16 @@ type Reentrancy struct {
 func decodeAppConfig(body []byte) (AppConfig, error) {
 	var cfg AppConfig
 	if err := json.NewDecoder(bytes.NewReader(body)).Decode(&cfg); err != nil {
-		return AppConfig{}, &decodeError{"configuration", err}
+		return AppConfig{}, fmt.Errorf("decode configuration of the application: %w", err)
 	}
 	return cfg, nil
 }
 
-// decodeError is an answer that is not what was asked for.
-type decodeError struct {
-	what string
-	err  error
-}
-
-func (e *decodeError) Error() string {
-	return "decode " + e.what + " of the application: " + e.err.Error()
-}
-func (e *decodeError) Unwrap() error { return e.err }
-
 // eventID returns the id of an event, for the log.
-func eventID(d *pubsub.Delivery) (id string) {
-	if d.Raw {
-		return ""
+func eventID(d *pubsub.Delivery) string {
+	id := d.ID
+	if d.Raw || id != "" {
+		return id
 	}
 	_ = members(d.Envelope, func(key, value []byte) bool { // an event that is no JSON has none
 		if string(key) != "id" {

@@ -241,35 +241,42 @@ func (c *Channel) DeliverBulk(ctx context.Context, d pubsub.BulkDelivery) ([]pub
 }
 
 // Subscriptions asks the application for its programmatic subscriptions. One that does not offer the endpoint (404,
-// Unimplemented) has none. Subscriptions without a route are left out. An application that does not answer, or answers
-// 5xx, is asked up to three times more within some seconds.
+// Unimplemented) has none, and neither has one that answers something else than a list; a server error is given some
+// seconds to pass before that. Subscriptions without a route are left out. An error means that the application was not
+// reached (ErrUnreachable) or that ctx ended.
 func (c *Channel) Subscriptions(ctx context.Context) ([]pubsub.Spec, error) {
 	if err := c.enter(ctx); err != nil {
 		return nil, err
 	}
 	defer c.leave()
-	wait := 500 * time.Millisecond
-	for retries := 3; ; retries-- {
+	for wait := 500 * time.Millisecond; ; wait += wait / 2 {
 		specs, err := c.wire.subscriptions(ctx)
-		var again *retriableError
-		if err == nil || retries == 0 || !errors.As(err, &again) {
+		var failed *answerError
+		if !errors.As(err, &failed) {
 			return specs, err
+		}
+		if !failed.again || wait > 1200*time.Millisecond {
+			c.log.Error("error getting topics from app", "app", c.cfg.AppID, "error", err)
+			return nil, nil
 		}
 		timer := time.NewTimer(wait)
 		select {
 		case <-timer.C:
 		case <-ctx.Done():
 			timer.Stop()
-			return nil, errors.Join(err, ctx.Err())
+			return nil, errors.Join(ctx.Err(), err)
 		}
-		wait += wait / 2
 	}
 }
 
-// retriableError is an answer that may be another one a moment later.
-type retriableError struct{ error }
+// answerError is an answer that is not what was asked for; again says that it may be another one a moment later.
+type answerError struct {
+	err   error
+	again bool
+}
 
-func (e *retriableError) Unwrap() error { return e.error }
+func (e *answerError) Error() string { return e.err.Error() }
+func (e *answerError) Unwrap() error { return e.err }
 
 // AppConfig asks the application what it hosts (GET /dapr/config). One that does not offer the endpoint hosts nothing.
 // A gRPC application is not asked: it says so over its own stream.

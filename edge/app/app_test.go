@@ -185,6 +185,16 @@ func TestChannel_Deliver_Request(t *testing.T) {
 			t.Errorf("got %v", h)
 		}
 	})
+	t.Run("TraceOfDelivery", func(t *testing.T) {
+		d := delivery()
+		d.ID, d.TraceParent, d.TraceState = "e1", "tp", "ts"
+		if v, err := c.Deliver(t.Context(), d); v != pubsub.Ack || err != nil {
+			t.Fatal(v, err)
+		}
+		if h := seen().header; h.Get("Traceparent") != "tp" || h.Get("Tracestate") != "ts" {
+			t.Errorf("got %v", h)
+		}
+	})
 	t.Run("Raw", func(t *testing.T) {
 		d := delivery()
 		d.Raw, d.Envelope = true, []byte{0, 1, 2, '"'}
@@ -404,13 +414,12 @@ func TestChannel_Subscriptions(t *testing.T) {
 		status int
 		body   string
 		want   []pubsub.Spec
-		fails  bool
 	}{
-		"OK":        {200, body, want, false},
-		"Empty":     {200, "", nil, false},
-		"NotFound":  {404, "", nil, false},
-		"Forbidden": {403, "", nil, false},
-		"NotJSON":   {200, "hello", nil, true},
+		"OK":        {200, body, want},
+		"Empty":     {200, "", nil},
+		"NotFound":  {404, "", nil},
+		"Forbidden": {403, "", nil},
+		"NotJSON":   {200, "hello", nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var got request
@@ -420,7 +429,7 @@ func TestChannel_Subscriptions(t *testing.T) {
 				_, _ = io.WriteString(w, tc.body)
 			}), app.Config{Token: "secret"})
 			specs, err := c.Subscriptions(t.Context())
-			if (err != nil) != tc.fails || fmt.Sprintf("%+v", specs) != fmt.Sprintf("%+v", tc.want) && len(specs)+len(tc.want) > 0 {
+			if err != nil || fmt.Sprintf("%+v", specs) != fmt.Sprintf("%+v", tc.want) && len(specs)+len(tc.want) > 0 {
 				t.Errorf("got %+v, %v", specs, err)
 			}
 			if got.method != "GET" || got.uri != "/dapr/subscribe" || got.header.Get("Dapr-App-Id") != "orders" || got.header.Get("Dapr-Api-Token") != "secret" {
@@ -441,11 +450,17 @@ func TestChannel_Subscriptions(t *testing.T) {
 			t.Errorf("got %v %v", specs, err)
 		}
 	})
+	t.Run("Unreachable", func(t *testing.T) {
+		c := open(t, app.Config{Address: "127.0.0.1:1"})
+		if _, err := c.Subscriptions(t.Context()); !errors.Is(err, app.ErrUnreachable) {
+			t.Errorf("got %v", err)
+		}
+	})
 	t.Run("Cancelled", func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		defer cancel()
-		c := open(t, app.Config{Address: "127.0.0.1:1"})
-		if _, err := c.Subscriptions(ctx); !errors.Is(err, app.ErrUnreachable) {
+		c := serveApp(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(500) }), app.Config{})
+		if _, err := c.Subscriptions(ctx); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("got %v", err)
 		}
 	})

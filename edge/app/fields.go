@@ -37,10 +37,17 @@ func (t *traceContext) take(key, value string) bool {
 	return true
 }
 
-// orEnvelope returns t, or the trace context that the event itself carries if t is none. Older publishers have the
-// parent in traceid.
-func (t traceContext) orEnvelope(d *pubsub.Delivery) traceContext {
-	if t.parent != "" || d.Raw {
+// orEvent returns t, or the trace context that the event itself carries if t is none: what the delivery says of it, or
+// if that says nothing, what its attributes say. Older publishers have the parent in traceid.
+func (t traceContext) orEvent(d *pubsub.Delivery) traceContext {
+	if t.parent != "" {
+		return t
+	}
+	if d.TraceParent != "" {
+		t.parent, t.state = d.TraceParent, d.TraceState
+		return t
+	}
+	if d.Raw || d.ID != "" { // who filled in the id has looked
 		return t
 	}
 	baggage, id := t.baggage, ""

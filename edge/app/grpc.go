@@ -66,7 +66,7 @@ func newGRPCWire(c *Channel) (*grpcWire, error) {
 
 func (g *grpcWire) deliver(ctx context.Context, d *pubsub.Delivery) (pubsub.Verdict, error) {
 	pairs, trace := metadataPairs(d.Metadata, d.PubSub)
-	trace = trace.orEnvelope(d)
+	trace = trace.orEvent(d)
 	event, err := topicEvent(d, trace)
 	if err != nil {
 		g.c.log.Error("pub/sub event cannot be sent to the application", "topic", d.Topic, "error", err)
@@ -154,13 +154,16 @@ func (g *grpcWire) callBulk(ctx context.Context, batch *runtimev1.TopicEventBulk
 }
 
 func (g *grpcWire) subscriptions(ctx context.Context) ([]pubsub.Spec, error) {
-	answer, err := g.callback.ListTopicSubscriptions(g.outgoing(ctx, nil, traceContext{}), &emptypb.Empty{})
+	var to peer.Peer
+	answer, err := g.callback.ListTopicSubscriptions(g.outgoing(ctx, nil, traceContext{}), &emptypb.Empty{}, grpc.Peer(&to))
 	switch {
 	case status.Code(err) == codes.Unimplemented:
 		g.c.log.Info("pubsub subscriptions: gRPC app does not implement ListTopicSubscriptions")
 		return nil, nil
+	case err != nil && ctx.Err() == nil && to.Addr != nil:
+		return nil, &answerError{err, true}
 	case err != nil:
-		return nil, &retriableError{fmt.Errorf("list subscriptions of the application: %w", err)}
+		return nil, fmt.Errorf("list subscriptions of the application: %w: %w", ErrUnreachable, err)
 	}
 	specs := make([]pubsub.Spec, 0, len(answer.GetSubscriptions()))
 	for _, s := range answer.GetSubscriptions() {

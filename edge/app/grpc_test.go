@@ -244,6 +244,9 @@ func TestChannel_GRPC_Unreachable(t *testing.T) {
 	if _, err := c.Invoke(t.Context(), invoke.Request{Verb: "GET"}); !errors.Is(err, app.ErrUnreachable) {
 		t.Errorf("got %v", err)
 	}
+	if _, err := c.Subscriptions(t.Context()); !errors.Is(err, app.ErrUnreachable) {
+		t.Errorf("got %v", err)
+	}
 	srv := startGRPC(t, path, &callbacks{event: func(ctx context.Context, r *runtimev1.TopicEventRequest) (*runtimev1.TopicEventResponse, error) {
 		if r.GetPath() == "/wait" {
 			<-ctx.Done()

@@ -108,7 +108,7 @@ func (h *httpWire) deliver(ctx context.Context, d *pubsub.Delivery) (pubsub.Verd
 		c.body = appendRawEvent(c.body, d, trace)
 		c.req.Body = c.body
 	}
-	trace.orEnvelope(d).each(c.add)
+	trace.orEvent(d).each(c.add)
 	if err := h.client.Do(ctx, &c.req, &c.resp); err != nil {
 		return pubsub.Nak, h.unanswered(ctx, d.Topic, d.Path, err)
 	}
@@ -129,25 +129,30 @@ func (h *httpWire) unanswered(ctx context.Context, topic, route string, err erro
 	return fmt.Errorf("deliver event of topic %s: %w: %w", topic, ErrUnreachable, err)
 }
 
-// subscriptions: 404 means none, and so does daprd take any other answer; a server error may pass.
 func (h *httpWire) subscriptions(ctx context.Context) ([]pubsub.Spec, error) {
 	c := calls.Get().(*call)
 	defer c.release()
 	if err := h.get(ctx, c, "/dapr/subscribe"); err != nil {
-		return nil, &retriableError{fmt.Errorf("get subscriptions of the application: %w: %w", ErrUnreachable, err)}
+		return nil, fmt.Errorf("get subscriptions of the application: %w", h.missed(err))
 	}
 	switch {
 	case c.resp.Status == http.StatusOK && c.resp.Partial != nil:
-		return nil, &retriableError{fmt.Errorf("get subscriptions of the application: %w", c.resp.Partial)}
+		return nil, &answerError{c.resp.Partial, true}
 	case c.resp.Status == http.StatusOK:
 		return decodeSubscriptions(c.resp.Body, h.c.log)
 	case c.resp.Status == http.StatusNotFound:
 		return nil, nil
-	case c.resp.Status >= 500:
-		return nil, &retriableError{fmt.Errorf("app returned http status code %d from subscription endpoint", c.resp.Status)}
 	}
-	h.c.log.Error("application refuses to tell its subscriptions", "status", c.resp.Status)
-	return nil, nil
+	return nil, &answerError{fmt.Errorf("app returned http status code %d from subscription endpoint", c.resp.Status), c.resp.Status >= 500}
+}
+
+// missed returns the error of a question without an answer: the application was not reached, or it hung up.
+func (h *httpWire) missed(err error) error {
+	var e *http1.Error
+	if errors.As(err, &e) && e.Sent && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
+		return &answerError{err, true}
+	}
+	return fmt.Errorf("%w: %w", ErrUnreachable, err)
 }
 
 // get asks the application something about itself.
@@ -163,7 +168,7 @@ func (h *httpWire) appConfig(ctx context.Context) (AppConfig, error) {
 	c := calls.Get().(*call)
 	defer c.release()
 	if err := h.get(ctx, c, "/dapr/config"); err != nil {
-		return AppConfig{}, fmt.Errorf("get configuration of the application: %w: %w", ErrUnreachable, err)
+		return AppConfig{}, fmt.Errorf("get configuration of the application: %w", h.missed(err))
 	}
 	if c.resp.Status != http.StatusOK {
 		return AppConfig{}, nil
