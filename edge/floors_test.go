@@ -44,6 +44,7 @@ var owners = map[string][]string{
 	"github.com/dapr/dapr":                {"edge/grpcapi", "edge/app"},
 	"go.yaml.in/yaml/v3":                  {"edge/resource"},
 	"github.com/VictoriaMetrics/metrics":  {"edge/telemetry"},
+	"cel.dev/cel-go":                      {},
 	"github.com/google/cel-go":            {},
 	"golang.org/x/net/trace":              {},
 	"html/template":                       {},
@@ -68,7 +69,7 @@ var owners = map[string][]string{
 // every type (text and html templates, x/net/trace, reflect2), or megabytes come along.
 var unlinked = []string{
 	"golang.org/x/net/trace", "html/template", "text/template", "github.com/modern-go/reflect2", "github.com/json-iterator/go",
-	"github.com/expr-lang/expr", "github.com/google/cel-go", "github.com/nats-io/nats-server", "k8s.io/", "testing",
+	"github.com/expr-lang/expr", "cel.dev/cel-go", "github.com/google/cel-go", "github.com/nats-io/nats-server", "k8s.io/", "testing",
 }
 
 // pkg is what these tests need of `go list -json`.
