@@ -82,14 +82,11 @@ func newApplication(rt *Runtime, cfg AppConfig) (a *application, err error) {
 }
 
 func (a *application) newServer(h http.Handler) *http.Server {
-	s := &http.Server{Handler: h, ReadHeaderTimeout: headerTimeout, MaxHeaderBytes: defaultMaxHeader, ErrorLog: slog.NewLogLogger(a.log.Handler(), slog.LevelDebug)}
+	o := httpapi.ServerOptions{MaxHeaderBytes: defaultMaxHeader, Log: a.log}
 	if d := a.rt.cfg.dropIn; d != nil && d.maxHeader > 0 {
-		s.MaxHeaderBytes = d.maxHeader
+		o.MaxHeaderBytes = d.maxHeader
 	}
-	s.Protocols = new(http.Protocols)
-	s.Protocols.SetHTTP1(true)
-	s.Protocols.SetUnencryptedHTTP2(true)
-	return s
+	return httpapi.NewServer(h, o)
 }
 
 // listen opens the socket, which speaks HTTP/1.1 and gRPC, and the TCP listeners if there are any.
