@@ -2,8 +2,6 @@
 
 VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo 0.0.0)
 TAGS      := grpcnotrace
-LDFLAGS   := -s -w -X main.version=$(VERSION)
-GOBUILD   := CGO_ENABLED=0 go build -trimpath -buildvcs=false -tags $(TAGS) -ldflags '$(LDFLAGS)'
 GOTEST    := scripts/gotest.sh
 LINT      := go tool -modfile=tools/go.mod golangci-lint
 FUZZTIME  ?= 30s
@@ -18,7 +16,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' Makefile
 
 build: ## build bin/edged and bin/edged-hub
-	$(GOBUILD) -o bin/ ./cmd/edged ./cmd/edged-hub
+	VERSION=$(VERSION) scripts/gobuild.sh bin/ ./cmd/edged ./cmd/edged-hub
 
 run: build ## start edged and edged-hub on loopback and say what to try
 	@scripts/run.sh

@@ -37,10 +37,8 @@ compile() {
 		(
 			cd "$source"
 			# What a user's environment could change is set or unset here.
-			env -u GOFLAGS -u GOEXPERIMENT -u GO111MODULE -u GOWORK CGO_ENABLED=0 GOOS=linux GOARCH="$goarch" GOARM="$goarm" \
-				GOAMD64=v1 GOARM64=v8.0 GORISCV64=rva20u64 \
-				go build -trimpath -buildvcs=false -mod=readonly -tags grpcnotrace \
-				-ldflags "-s -w -buildid= -X main.version=$VERSION" -o "$out/$command" "./cmd/$command"
+			env -u GOEXPERIMENT -u GO111MODULE -u GOWORK GOFLAGS=-mod=readonly GOOS=linux GOARCH="$goarch" GOARM="$goarm" \
+				GOAMD64=v1 GOARM64=v8.0 GORISCV64=rva20u64 LDFLAGS=-buildid= scripts/gobuild.sh "$out/$command" "./cmd/$command"
 		)
 	done
 }

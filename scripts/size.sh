@@ -6,12 +6,10 @@ cd "$(dirname "$0")/.."
 out=.cache/size
 mkdir -p "$out"
 gate=16000000 goal=12000000
-tags=grpcnotrace
 status=0
 
 build() { # GOARCH GOARM OUTPUT [LDFLAGS]
-	CGO_ENABLED=0 GOOS=linux GOARCH=$1 GOARM=$2 go build -trimpath -buildvcs=false -tags "$tags" \
-		-ldflags "-s -w -X main.version=0.0.0 ${4:-}" -o "$3" ./cmd/edged
+	GOOS=linux GOARCH=$1 GOARM=$2 LDFLAGS=${4:-} scripts/gobuild.sh "$3" ./cmd/edged
 }
 
 for target in armv7 arm64 amd64; do
