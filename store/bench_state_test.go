@@ -25,7 +25,7 @@ func benchKey(i uint64) string { return fmt.Sprintf("app||key%06d", i*7919%bench
 // BenchmarkSet compares durable sets with the same records put into bbolt by the same number of writers, whose commits
 // are grouped in the plainest way.
 func BenchmarkSet(b *testing.B) {
-	for _, c := range []int{1, 32} {
+	for _, c := range []int{1, 2, 32} {
 		b.Run(fmt.Sprintf("edged/c%d", c), func(b *testing.B) { benchEdged(b, c) })
 		b.Run(fmt.Sprintf("raw-bbolt-grouped/c%d", c), func(b *testing.B) { benchRaw(b, c) })
 	}

@@ -94,7 +94,8 @@ func (s *Store) submit(ctx context.Context, m mutation) error {
 	w := q.pool.Get().(*write)
 	w.m, w.err, w.lead = m, nil, false
 	q.waiting = append(q.waiting, w)
-	if q.busy {
+	waited := q.busy
+	if waited {
 		q.mu.Unlock()
 		<-w.wake
 	} else {
@@ -102,7 +103,7 @@ func (s *Store) submit(ctx context.Context, m mutation) error {
 		q.mu.Unlock()
 	}
 	if w.lead {
-		s.lead(w)
+		s.lead(w, waited)
 	}
 	err := w.err
 	w.m, w.err = nil, nil
@@ -111,11 +112,13 @@ func (s *Store) submit(ctx context.Context, m mutation) error {
 }
 
 // lead commits one group, wakes its callers, and hands the lead to the first caller of the next group, if any.
-// The leader is always the first of its own group.
-func (s *Store) lead(own *write) {
+// The leader is always the first of its own group; waited tells that another commit was in progress when it came.
+func (s *Store) lead(own *write, waited bool) {
 	q := &s.queue
 	s.pace()
-	s.gather()
+	if waited || q.lastGroup > 1 {
+		s.gather()
+	}
 	q.mu.Lock()
 	n := groupSize(q.waiting)
 	group := q.waiting[:n:n]
@@ -169,12 +172,9 @@ func (s *Store) pace() {
 
 // gather lets goroutines that are ready to run, such as callers the last group has just woken, put their next write
 // into this group, which halves the commits of a busy store. It adds no delay: it ends as soon as a turn of the scheduler
-// brings nothing new, and a caller that was alone last time does not look round at all.
+// brings nothing new. A caller that is alone, and was so the last time, does not look round at all.
 func (s *Store) gather() {
 	q := &s.queue
-	if q.lastGroup < 2 {
-		return
-	}
 	begin := time.Now()
 	for n, turns := 0, 0; turns < gatherTurns; turns++ {
 		q.mu.Lock()
