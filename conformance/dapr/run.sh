@@ -32,8 +32,9 @@ for unused in OPERATOR INJECTOR HELMTEMPLATE MCPSTDIOSERVER CONTROLLERGEN; do
 	export "DAPR_INTEGRATION_${unused}_PATH=/bin/true"
 done
 
-# A network namespace of its own keeps multicast DNS on loopback and the ports free.
-inside=(bash -c 'ip link set lo up 2>/dev/null; exec "$@"' inside)
+# A network namespace of its own keeps multicast DNS on loopback and the ports free; outgoing connections keep away from
+# the ports that the suite reserves.
+inside=(bash -c 'ip link set lo up 2>/dev/null; echo "52000 60999" 2>/dev/null >/proc/sys/net/ipv4/ip_local_port_range; exec "$@"' inside)
 if unshare -n true 2>/dev/null; then
 	inside=(unshare -n "${inside[@]}")
 fi
