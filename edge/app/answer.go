@@ -156,8 +156,8 @@ func decodeSubscriptions(body []byte, log *slog.Logger) ([]pubsub.Spec, error) {
 	return specs, nil
 }
 
-// AppConfig is what an application says of itself (GET /dapr/config): the actor types it hosts and how.
-type AppConfig struct {
+// Hosting is what an application says of itself (GET /dapr/config): the actor types it hosts and how.
+type Hosting struct {
 	Entities []string `json:"entities"`
 	ActorSettings
 	EntitiesConfig []EntityConfig `json:"entitiesConfig"`
@@ -183,10 +183,10 @@ type Reentrancy struct {
 	MaxStackDepth *int `json:"maxStackDepth"` // nil: default
 }
 
-func decodeAppConfig(body []byte) (AppConfig, error) {
-	var cfg AppConfig
+func decodeHosting(body []byte) (Hosting, error) {
+	var cfg Hosting
 	if err := json.NewDecoder(bytes.NewReader(body)).Decode(&cfg); err != nil {
-		return AppConfig{}, fmt.Errorf("decode configuration of the application: %w", err)
+		return Hosting{}, fmt.Errorf("decode configuration of the application: %w", err)
 	}
 	return cfg, nil
 }

@@ -75,7 +75,7 @@ type wire interface {
 	deliver(ctx context.Context, d *pubsub.Delivery) (pubsub.Verdict, error)
 	deliverBulk(ctx context.Context, d *pubsub.BulkDelivery, verdicts []pubsub.Verdict) error
 	subscriptions(ctx context.Context) ([]pubsub.Spec, error)
-	appConfig(ctx context.Context) (AppConfig, error)
+	hosting(ctx context.Context) (Hosting, error)
 	invoke(ctx context.Context, r invoke.Request) (*invoke.Response, error)
 	probe(ctx context.Context) error
 	close() error
@@ -278,14 +278,14 @@ type answerError struct {
 func (e *answerError) Error() string { return e.err.Error() }
 func (e *answerError) Unwrap() error { return e.err }
 
-// AppConfig asks the application what it hosts (GET /dapr/config). One that does not offer the endpoint hosts nothing.
+// Hosting asks the application what it hosts (GET /dapr/config). One that does not offer the endpoint hosts nothing.
 // A gRPC application is not asked: it says so over its own stream.
-func (c *Channel) AppConfig(ctx context.Context) (AppConfig, error) {
+func (c *Channel) Hosting(ctx context.Context) (Hosting, error) {
 	if err := c.enter(ctx); err != nil {
-		return AppConfig{}, err
+		return Hosting{}, err
 	}
 	defer c.leave()
-	return c.wire.appConfig(ctx)
+	return c.wire.hosting(ctx)
 }
 
 // Close refuses new calls, waits for those under way (cancel their contexts to hasten them) and closes the connections.

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -361,7 +362,7 @@ func TestChannel_DeliverBulk(t *testing.T) {
 				_, _ = io.WriteString(w, tc.body)
 			}), app.Config{})
 			got, err := c.DeliverBulk(t.Context(), batch)
-			if err != nil || fmt.Sprint(got) != fmt.Sprint(tc.want) {
+			if err != nil || !slices.Equal(got, tc.want) {
 				t.Errorf("got %v %v", got, err)
 			}
 			if header.Get("Content-Type") != "application/json" || header.Get("Traceparent") != "tp" || header.Get("K") != "v" {
@@ -466,7 +467,7 @@ func TestChannel_Subscriptions(t *testing.T) {
 	})
 }
 
-func TestChannel_AppConfig(t *testing.T) {
+func TestChannel_Hosting(t *testing.T) {
 	status, body := 200, `{"entities":["cart"],"actorIdleTimeout":"1h","reentrancy":{"enabled":true,"maxStackDepth":5},"drainRebalancedActors":true,
 		"entitiesConfig":[{"entities":["order"],"actorIdleTimeout":"10s"}]}`
 	c := serveApp(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -476,18 +477,18 @@ func TestChannel_AppConfig(t *testing.T) {
 		w.WriteHeader(status)
 		_, _ = io.WriteString(w, body)
 	}), app.Config{})
-	cfg, err := c.AppConfig(t.Context())
+	cfg, err := c.Hosting(t.Context())
 	if err != nil || cfg.Entities[0] != "cart" || cfg.ActorIdleTimeout != "1h" || *cfg.Reentrancy.MaxStackDepth != 5 ||
 		!*cfg.DrainRebalancedActors || cfg.EntitiesConfig[0].ActorIdleTimeout != "10s" {
 		t.Errorf("got %+v %v", cfg, err)
 	}
 	if status = 404; true {
-		if cfg, err := c.AppConfig(t.Context()); err != nil || cfg.Entities != nil {
+		if cfg, err := c.Hosting(t.Context()); err != nil || cfg.Entities != nil {
 			t.Errorf("got %+v %v", cfg, err)
 		}
 	}
 	if status, body = 200, "x"; true {
-		if _, err := c.AppConfig(t.Context()); err == nil {
+		if _, err := c.Hosting(t.Context()); err == nil {
 			t.Error("accepted")
 		}
 	}

@@ -50,7 +50,7 @@ func newGRPCWire(c *Channel) (*grpcWire, error) {
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: retry, MinConnectTimeout: time.Second}),
 		grpc.WithDisableServiceConfig(),
 		grpc.WithUserAgent("edged"),
-		grpc.WithReadBufferSize(8<<10), grpc.WithWriteBufferSize(8<<10), grpc.WithSharedWriteBuffer(true),
+		grpc.WithReadBufferSize(8<<10), grpc.WithWriteBufferSize(8<<10),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(c.cfg.MaxBodySize)),
 	)
 	if err != nil {
@@ -186,8 +186,8 @@ func (g *grpcWire) subscriptions(ctx context.Context) ([]pubsub.Spec, error) {
 	return specs, nil
 }
 
-// appConfig is not asked for: a gRPC application registers its actors over the stream that it opens to edged.
-func (g *grpcWire) appConfig(context.Context) (AppConfig, error) { return AppConfig{}, nil }
+// hosting is not asked for: a gRPC application registers its actors over the stream that it opens to edged.
+func (g *grpcWire) hosting(context.Context) (Hosting, error) { return Hosting{}, nil }
 
 func (g *grpcWire) probe(ctx context.Context) error {
 	if _, err := g.health.HealthCheck(ctx, &emptypb.Empty{}); err != nil {

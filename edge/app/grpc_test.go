@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -314,7 +315,7 @@ func TestChannel_GRPC_DeliverBulk(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c, _ := serveGRPC(t, &tc.cb, app.Config{})
 			for range 2 {
-				if v, err := c.DeliverBulk(t.Context(), batch); err != nil || fmt.Sprint(v) != fmt.Sprint(tc.want) {
+				if v, err := c.DeliverBulk(t.Context(), batch); err != nil || !slices.Equal(v, tc.want) {
 					t.Errorf("got %v %v", v, err)
 				}
 			}
@@ -360,7 +361,7 @@ func TestChannel_GRPC_Subscriptions(t *testing.T) {
 		if specs, err := c.Subscriptions(t.Context()); len(specs) != 0 || err != nil {
 			t.Errorf("got %v %v", specs, err)
 		}
-		if cfg, err := c.AppConfig(t.Context()); cfg.Entities != nil || err != nil {
+		if cfg, err := c.Hosting(t.Context()); cfg.Entities != nil || err != nil {
 			t.Errorf("got %v %v", cfg, err)
 		}
 	})

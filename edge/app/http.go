@@ -164,16 +164,16 @@ func (h *httpWire) get(ctx context.Context, c *call, target string) error {
 	return h.client.Do(ctx, &c.req, &c.resp)
 }
 
-func (h *httpWire) appConfig(ctx context.Context) (AppConfig, error) {
+func (h *httpWire) hosting(ctx context.Context) (Hosting, error) {
 	c := calls.Get().(*call)
 	defer c.release()
 	if err := h.get(ctx, c, "/dapr/config"); err != nil {
-		return AppConfig{}, fmt.Errorf("get configuration of the application: %w", h.missed(err))
+		return Hosting{}, fmt.Errorf("get configuration of the application: %w", h.missed(err))
 	}
 	if c.resp.Status != http.StatusOK {
-		return AppConfig{}, nil
+		return Hosting{}, nil
 	}
-	return decodeAppConfig(c.resp.Body)
+	return decodeHosting(c.resp.Body)
 }
 
 // probe is a bare GET, without token, as daprd's.

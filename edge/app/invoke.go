@@ -75,7 +75,7 @@ func (h *httpWire) invoke(ctx context.Context, r invoke.Request) (*invoke.Respon
 	if req.Header.Get("User-Agent") == "" {
 		req.Header.Set("User-Agent", "edged")
 	}
-	resp, err := h.streams.RoundTrip(req)
+	resp, err := h.streams.RoundTrip(req) //nolint:bodyclose // the caller closes it
 	if err != nil {
 		return nil, fmt.Errorf("invoke method: %w", err)
 	}

@@ -189,7 +189,7 @@ func escapeLength(s string) int {
 	if len(s) < 2 {
 		return 0
 	}
-	n := 0
+	var n int
 	switch s[1] {
 	case 'a', 'b', 'f', 'n', 'r', 't', 'v', '"', '\'', '\\', '?', '`':
 		return 2

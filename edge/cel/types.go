@@ -181,7 +181,7 @@ func lessSpecific(a, b *typ) bool {
 // signatures returns the overloads of a function: one letter per type (see instantiate), the result last, and whether
 // there is a function of that name at all.
 func signatures(name string, member bool) ([]string, bool) {
-	s := ""
+	var s string
 	switch name {
 	case "==", "!=":
 		s = "AAb"

@@ -2,6 +2,7 @@ package http1
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"strings"
 )
@@ -19,7 +20,7 @@ func (in *reader) take(body []byte, n int) ([]byte, error) {
 	for n > 0 {
 		if in.r == in.w {
 			if err := in.fill(); err != nil {
-				if err == io.EOF {
+				if errors.Is(err, io.EOF) {
 					err = io.ErrUnexpectedEOF
 				}
 				return body, err
@@ -40,7 +41,7 @@ func (in *reader) bodyUntilClose(body []byte) ([]byte, error) {
 		}
 		body = append(body, in.buf[in.r:in.w]...)
 		in.r = in.w
-		if err := in.fill(); err == io.EOF {
+		if err := in.fill(); errors.Is(err, io.EOF) {
 			return body, nil
 		} else if err != nil {
 			return body, err
@@ -89,7 +90,7 @@ func (in *reader) chunkedBody(body []byte) ([]byte, error) {
 // chunkLine is line for the framing of chunks, where only CR LF ends a line.
 func (in *reader) chunkLine(limit int) ([]byte, error) {
 	line, err := in.line(limit)
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		err = io.ErrUnexpectedEOF
 	}
 	if err != nil {

@@ -88,6 +88,8 @@ var ErrTooLarge = errors.New("HTTP answer over the size limit")
 var errClosed = errors.New("client is closed")
 
 const (
+	methodPost = "POST"
+
 	keepBytes = 64 << 10 // larger buffers are not kept for the next request
 	// joinBytes is up to where a body is copied behind its header, to send both in one call.
 	joinBytes = 32 << 10
@@ -130,7 +132,7 @@ func (c *Client) Do(ctx context.Context, req *Request, resp *Response) error {
 	}
 	cn := c.takeIdle()
 	if cn != nil {
-		err, stale := c.attempt(ctx, cn, x, req, resp)
+		stale, err := c.attempt(ctx, cn, x, req, resp)
 		if !stale || ctx.Err() != nil {
 			return err
 		}
@@ -142,13 +144,13 @@ func (c *Client) Do(ctx context.Context, req *Request, resp *Response) error {
 	if err != nil {
 		return &Error{Op: "dial", Err: err}
 	}
-	err, _ = c.attempt(ctx, cn, x, req, resp)
+	_, err = c.attempt(ctx, cn, x, req, resp)
 	return err
 }
 
 // attempt sends the request on cn and reads the answer; afterwards cn is idle or closed. Stale says that the connection
 // ended without a byte of an answer.
-func (c *Client) attempt(ctx context.Context, cn *conn, x *exchange, req *Request, resp *Response) (_ error, stale bool) {
+func (c *Client) attempt(ctx context.Context, cn *conn, x *exchange, req *Request, resp *Response) (stale bool, _ error) {
 	stop := func() bool { return true }
 	if ctx.Done() != nil {
 		stop = context.AfterFunc(ctx, cn.interrupt)
@@ -180,15 +182,15 @@ func (c *Client) attempt(ctx context.Context, cn *conn, x *exchange, req *Reques
 		_ = cn.Close() // as above
 	}
 	if rerr == nil && (resp.Partial == nil || ctx.Err() == nil) {
-		return nil, false
+		return false, nil
 	}
 	if err := ctx.Err(); err != nil {
-		return &Error{Op: "read", Sent: sent, Err: err}, false
+		return false, &Error{Op: "read", Sent: sent, Err: err}
 	}
 	if werr != nil {
-		return &Error{Op: "write", Sent: sent, Err: werr}, !x.in.answered() && hangup(werr)
+		return !x.in.answered() && hangup(werr), &Error{Op: "write", Sent: sent, Err: werr}
 	}
-	return &Error{Op: "read", Sent: sent, Err: rerr}, !x.in.answered() && hangup(rerr)
+	return !x.in.answered() && hangup(rerr), &Error{Op: "read", Sent: sent, Err: rerr}
 }
 
 // endWrite waits for a write that ran beside the reading of the answer. Once there is an answer, a server that has not

@@ -85,7 +85,7 @@ func (x *exchange) encode(req *Request, host string) error {
 		b = append(b, f.Value...)
 		b = append(b, '\r', '\n')
 	}
-	if len(req.Body) > 0 || req.Method == "POST" {
+	if len(req.Body) > 0 || req.Method == methodPost {
 		b = append(b, "Content-Length: "...)
 		b = strconv.AppendInt(b, int64(len(req.Body)), 10)
 		b = append(b, '\r', '\n')
