@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/edged-io/edged/edge/component"
@@ -31,6 +32,7 @@ type subscription struct {
 	policy Policy
 	log    *slog.Logger
 	sub    Subscription
+	bad    atomic.Uint64 // malformed events
 }
 
 // route is a rule ready for use; without a matcher it takes every event.
@@ -106,7 +108,7 @@ func (x *subscription) prepare(e *Event) (Delivery, fate) {
 			m, ok = inspect(d.Envelope)
 		}
 		if !ok {
-			x.log.Warn("event is no CloudEvent and the subscription is not for raw payloads", "sequence", e.Sequence, "contentType", e.ContentType)
+			x.warn("event is no CloudEvent and the subscription is not for raw payloads", e, "contentType", e.ContentType)
 			return d, malformed
 		}
 		if !m.expires.IsZero() && m.expires.Before(x.svc.opts.Clock()) {
@@ -120,7 +122,7 @@ func (x *subscription) prepare(e *Event) (Delivery, fate) {
 	}
 	path, ok, err := x.route(d.Envelope)
 	if err != nil {
-		x.log.Warn("routing rule cannot be evaluated", "sequence", e.Sequence, "id", d.ID, "err", err)
+		x.warn("routing rule cannot be evaluated", e, "err", err)
 		return d, malformed
 	}
 	if !ok {
@@ -128,6 +130,13 @@ func (x *subscription) prepare(e *Event) (Delivery, fate) {
 	}
 	d.Path = path
 	return d, deliver
+}
+
+// warn logs the 1st, 2nd, 4th, 8th ... event that cannot be delivered.
+func (x *subscription) warn(msg string, e *Event, args ...any) {
+	if n := x.bad.Add(1); n&(n-1) == 0 {
+		x.log.Warn(msg, append(args, "topic", e.Topic, "sequence", e.Sequence, "count", n)...)
+	}
 }
 
 // binaryEvent makes a CloudEvent of one in binary mode: attributes in the metadata as ce_*, data as it is.

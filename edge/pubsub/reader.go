@@ -41,8 +41,14 @@ func newReader(g *group, lane Lane, c Cursor) *reader {
 	if g.b.opts.Volatile {
 		r.limit = 1
 	}
+	if last := lane.Stat().Last; c.Head > last { // the lane lost events that this consumer had seen
+		r.log.Warn("cursor is ahead of the lane and goes back to its end", "cursor", c.Head, "last", last)
+		r.head, r.searched = last, last
+	}
 	for _, seq := range c.Pending {
-		r.pending.add(seq, time.Time{})
+		if seq <= r.head {
+			r.pending.add(seq, time.Time{})
+		}
 	}
 	r.publish()
 	return r
@@ -159,8 +165,9 @@ func (r *reader) refuse(e *Event) bool {
 	if !r.g.b.opts.Volatile {
 		return false
 	}
-	r.n.refused.Add(1)
-	r.log.Warn("event refused and not delivered again: the component keeps nothing", "topic", e.Topic, "sequence", e.Sequence)
+	if n := r.n.refused.Add(1); n&(n-1) == 0 { // 1, 2, 4, 8 ...
+		r.log.Warn("event refused and not delivered again: the component keeps nothing", "topic", e.Topic, "sequence", e.Sequence, "refused", n)
+	}
 	return true
 }
 
@@ -205,8 +212,8 @@ func (r *reader) redeliver(ctx context.Context, due []uint64) {
 	})
 }
 
-// offer calls handlers until each event has a verdict or ctx is done, and hands the verdicts to settle in order. While
-// no receiver can be reached the lane waits.
+// offer calls a handler until each event has a verdict, and hands the verdicts to settle in order. If no receiver can be
+// reached it waits, and leaves what has no verdict to be read again: events of an application that is away take no memory.
 func (r *reader) offer(ctx context.Context, events []Event, settle func([]Event, []Verdict)) {
 	for len(events) > 0 {
 		m, members := r.g.pick()
@@ -225,25 +232,29 @@ func (r *reader) offer(ctx context.Context, events []Event, settle func([]Event,
 			settle(events, verdicts)
 			events = events[len(verdicts):]
 		}
-		if err == nil {
-			if r.failures > 0 {
-				r.log.Info("receiver is back", "failures", r.failures)
-				r.failures = 0
-			}
-			continue
-		}
-		r.n.failures.Add(1)
-		if ctx.Err() != nil {
+		if err != nil {
+			events = nil
+			r.unreachable(ctx, members, err)
 			return
 		}
-		if (r.failures+1)%members == 0 {
-			r.pause(ctx, "deliver events", err)
-		} else {
-			r.failures++
+		if r.failures > 0 {
+			r.log.Info("receiver is back", "failures", r.failures)
+			r.failures = 0
 		}
-		if len(events) == 0 || r.isExpired(&events[0]) || ctx.Err() != nil {
-			return // what is left is looked at afresh
-		}
+	}
+}
+
+// unreachable counts a handler error, lets go of what was read ahead, and waits unless another subscription of the
+// consumer has not been tried yet.
+func (r *reader) unreachable(ctx context.Context, members int, err error) {
+	r.n.failures.Add(1)
+	r.ahead, r.searched = nil, r.head
+	switch {
+	case ctx.Err() != nil:
+	case (r.failures+1)%members != 0:
+		r.failures++
+	default:
+		r.pause(ctx, "deliver events", err)
 	}
 }
 

@@ -182,6 +182,7 @@ func TestStream(t *testing.T) {
 			st := open(t, w, "ps", "a")
 			w.publish(t, "a", "1")
 			got, _ := take(t, st, 1)
+			synctest.Wait()
 			wantEqual(t, "stream", got, []string{"1"})
 			wantEqual(t, "application", app.paths(), []string{"/a 1"})
 			w.AppHealthy("app", false)
