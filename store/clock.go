@@ -69,7 +69,7 @@ func (c *ttlClock) read() (now int64, wall time.Time) {
 // Readings without a monotonic part count what the wall says, except for the step of a clock being set.
 func (c *ttlClock) elapsed(w time.Time) time.Duration {
 	d := w.Sub(c.last)
-	if w == w.Round(0) { // no monotonic part
+	if !monotonic(w) {
 		if trusted(c.last) != trusted(w) {
 			return 0
 		}
@@ -84,10 +84,9 @@ func (c *ttlClock) elapsed(w time.Time) time.Duration {
 	return d
 }
 
-// wallOf shows an instant of this clock in wall time.
-func (c *ttlClock) wallOf(at int64) time.Time {
-	now, wall := c.read()
-	return wall.Add(time.Duration(at-now) * time.Millisecond)
+// monotonic reports whether a reading carries the monotonic clock, which Round strips and Equal would ignore.
+func monotonic(t time.Time) bool {
+	return t != t.Round(0) // the representations are compared, not the instants
 }
 
 // anchor is what newTTLClock needs to go on after a restart.

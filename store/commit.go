@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 	"golang.org/x/sys/unix"
 
 	"github.com/edged-io/edged/edge/fault"
@@ -266,7 +267,7 @@ func (s *Store) rollBack(tx *bbolt.Tx) {
 			s.breakWrites(fmt.Errorf("state.db is damaged and takes no writes until edged is restarted: %v", r))
 		}
 	}()
-	if err := tx.Rollback(); err != nil && !errors.Is(err, bbolt.ErrTxClosed) {
+	if err := tx.Rollback(); err != nil && !errors.Is(err, bolterrors.ErrTxClosed) {
 		s.breakWrites(fmt.Errorf("roll back: %w", err))
 	}
 }

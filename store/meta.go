@@ -196,7 +196,7 @@ func (s *Store) view(fn func(tx *bbolt.Tx) error) (err error) {
 		}
 	}()
 	err = s.db.View(fn)
-	if errors.Is(err, bbolt.ErrDatabaseNotOpen) {
+	if errors.Is(err, bolterrors.ErrDatabaseNotOpen) {
 		return ErrClosed
 	}
 	return err

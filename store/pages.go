@@ -337,11 +337,11 @@ func (w *pageWalk) freelist(id uint64) error {
 	}
 	ne, ids := binary.NativeEndian, page[pageHeader:]
 	if count == 0xFFFF {
-		if n := ne.Uint64(ids); n > uint64(len(ids)/8-1) {
+		n := ne.Uint64(ids)
+		if n > uint64(len(ids)/8-1) {
 			return damagedPage(id, "freelist of %d pages", n)
-		} else {
-			count, ids = int(n), ids[8:]
 		}
+		count, ids = int(n), ids[8:]
 	}
 	if count > len(ids)/8 {
 		return damagedPage(id, "freelist of %d pages", count)

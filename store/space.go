@@ -30,7 +30,7 @@ func newSpaceGuard(dir string, reserve int64) *spaceGuard {
 		g.reserve = defaultReserve
 		var st unix.Statfs_t
 		if unix.Statfs(dir, &st) == nil {
-			g.reserve = min(g.reserve, int64(st.Blocks)*int64(st.Bsize)/50)
+			g.reserve = min(g.reserve, int64(st.Blocks*uint64(st.Bsize)/50))
 		}
 	}
 	return g
@@ -46,7 +46,7 @@ func (g *spaceGuard) low() bool {
 		return g.below.Load()
 	}
 	var st unix.Statfs_t
-	below := unix.Statfs(g.dir, &st) == nil && int64(st.Bavail)*int64(st.Bsize) < g.reserve
+	below := unix.Statfs(g.dir, &st) == nil && int64(st.Bavail*uint64(st.Bsize)) < g.reserve
 	g.below.Store(below)
 	return below
 }

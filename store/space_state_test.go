@@ -125,7 +125,7 @@ func TestStore_Reserve(t *testing.T) {
 	checkFilled(t, st, "k", n, size)
 	var fs unix.Statfs_t
 	must(t, unix.Statfs(dir, &fs))
-	if free := int64(fs.Bavail) * int64(fs.Bsize); free < 2<<20 {
+	if free := int64(fs.Bavail * uint64(fs.Bsize)); free < 2<<20 {
 		t.Errorf("%d bytes are free: the reserve was used up", free)
 	}
 	errs := st.ApplyEach(t.Context(), []state.Op{{Key: "new", Value: make([]byte, size)}, {Kind: state.Delete, Key: "k00000"}})

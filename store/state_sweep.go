@@ -165,7 +165,7 @@ func dropExpired(values, dirty *bbolt.Bucket, indexKey []byte) error {
 		return nil
 	}
 	r, err := decodeState(values.Get(key), string(key))
-	if err != nil || r.expires != at {
+	if intact := err == nil; !intact || r.expires != at {
 		return nil // a damaged record stays for its reader to hear of; another one is not ours to remove
 	}
 	if dirty == nil || dirty.Get(revisionKey(r.revision)) == nil {
