@@ -14,7 +14,7 @@ type Delivery struct {
 	Metadata    map[string]string // what the publisher sent with the event; may be nil, and is not to be changed
 	EntryID     string            // in bulk deliveries
 	ID          string            // CloudEvent id
-	TraceParent string            // W3C trace context of the event; empty if it has none
+	TraceParent string            // W3C trace context of the event; all zeros if it has none, as in Dapr
 	TraceState  string
 }
 

@@ -95,6 +95,9 @@ const (
 	malformed      // it is no CloudEvent, or a rule cannot be evaluated on it
 )
 
+// noTrace is what Dapr tells an application of the trace context of an event that has none.
+const noTrace = "00-00000000000000000000000000000000-0000000000000000-00"
+
 // prepare makes the delivery of an event.
 func (x *subscription) prepare(e *Event) (Delivery, fate) {
 	d := Delivery{PubSub: x.spec.PubSub, Topic: e.Topic, Envelope: e.Data, ContentType: CloudEventsType, Metadata: e.Metadata}
@@ -120,6 +123,7 @@ func (x *subscription) prepare(e *Event) (Delivery, fate) {
 		d.TraceParent = or(d.TraceParent, or(e.Metadata["traceparent"], e.Metadata["traceid"]))
 		d.TraceState = or(d.TraceState, e.Metadata["tracestate"])
 	}
+	d.TraceParent = or(d.TraceParent, noTrace)
 	path, ok, err := x.route(d.Envelope)
 	if err != nil {
 		x.warn("routing rule cannot be evaluated", e, "err", err)
