@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	stdsync "sync"
@@ -79,6 +80,10 @@ func Open(ctx context.Context, cfg Config, o Options) (rt *Runtime, err error) {
 	}
 	if o.Exit == nil {
 		o.Exit = os.Exit
+	}
+	// Applications are told socket paths, and they run in folders of their own.
+	if cfg.Run, err = filepath.Abs(cfg.Run); err != nil {
+		return nil, fmt.Errorf("find the folder of sockets: %w", err)
 	}
 	rt = &Runtime{cfg: cfg, opts: o, log: o.Log, began: time.Now(), metrics: newRuntimeMetrics(), apps: map[string]*application{}, quit: make(chan struct{})}
 	defer func() {
