@@ -22,9 +22,9 @@ type pageWalk struct {
 	high     uint64 // pages at and above are not in use
 	seen     []uint64
 	queue    []pageRef
-	left     int // pages that may still be read
-	whole    bool
+	left     int  // pages that may still be read
 	deep     bool // depth first: less memory, for the whole file
+	page     []byte
 }
 
 // pageRef is a page to visit, with the key range that its parent gives it.
@@ -147,12 +147,11 @@ func walk(ctx context.Context, f io.ReaderAt, size int64, m fileMeta, limit int)
 	if m.pageSize < 1024 || m.pageSize > 16<<20 || m.high < 4 || m.high > uint64(size/m.pageSize) {
 		return &damageError{fmt.Sprintf("meta page: %d pages of %d bytes in a file of %d", m.high, m.pageSize, size)}
 	}
-	w := &pageWalk{file: f, pageSize: m.pageSize, high: m.high, left: limit, seen: make([]uint64, m.high/64+1), whole: true}
+	w := &pageWalk{file: f, pageSize: m.pageSize, high: m.high, left: limit, seen: make([]uint64, m.high/64+1)}
 	w.deep = limit > quickPages
 	w.queue = append(w.queue, pageRef{id: m.root})
 	for len(w.queue) > 0 {
 		if w.left <= 0 {
-			w.whole = false
 			break
 		}
 		if err := ctx.Err(); err != nil {
@@ -181,13 +180,16 @@ func damagedPage(id uint64, format string, args ...any) error {
 	return &damageError{fmt.Sprintf("page %d: ", id) + fmt.Sprintf(format, args...)}
 }
 
-// read returns a page with its overflow, marks it as seen, and verifies its header.
+// read returns a page with its overflow, marks it as seen, and verifies its header. The page is valid until the next read.
 func (w *pageWalk) read(id uint64) (page []byte, flags uint16, count int, err error) {
 	if id < 2 || id >= w.high {
 		return nil, 0, 0, damagedPage(id, "is out of range")
 	}
 	w.left--
-	page = make([]byte, w.pageSize)
+	if w.page == nil {
+		w.page = make([]byte, w.pageSize)
+	}
+	page = w.page
 	if _, err := w.file.ReadAt(page, int64(id)*w.pageSize); err != nil {
 		return nil, 0, 0, damagedPage(id, "read: %v", err)
 	}
@@ -223,6 +225,7 @@ func (w *pageWalk) visit(ref pageRef) error {
 	}
 	switch flags {
 	case flagBranch:
+		w.page = nil // the queue refers to its keys
 		return w.branch(ref, page, count)
 	case flagLeaf:
 		return w.leaf(ref.id, ref, page, count)
