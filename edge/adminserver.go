@@ -17,6 +17,22 @@ import (
 // AdminSocket is where the daemon with this configuration answers the CLI. Only its own user and root may connect.
 func AdminSocket(cfg Config) string { return filepath.Join(cfg.Run, "admin.sock") }
 
+// FetchStatus asks the daemon with this configuration for its status document.
+func FetchStatus(ctx context.Context, cfg Config) ([]byte, error) {
+	return admin.NewClient(AdminSocket(cfg)).Status(ctx)
+}
+
+// Attachment and Attached are what AttachTo asks for and answers.
+type (
+	Attachment = admin.Attachment
+	Attached   = admin.Attached
+)
+
+// AttachTo asks the daemon with this configuration to serve an application until release is called or this process ends.
+func AttachTo(ctx context.Context, cfg Config, a Attachment) (at Attached, release func() error, err error) {
+	return admin.NewClient(AdminSocket(cfg)).Attach(ctx, a)
+}
+
 // adminServer answers on the admin socket and, if configured, serves the metrics over TCP.
 type adminServer struct {
 	log       *slog.Logger

@@ -1,98 +1,21 @@
 package edge
 
 import (
-	"fmt"
 	"io"
 	"strconv"
-	"strings"
-	stdsync "sync"
-	"sync/atomic"
 	"time"
 
-	"github.com/VictoriaMetrics/metrics"
-
 	"github.com/edged-io/edged/edge/pubsub"
+	"github.com/edged-io/edged/edge/telemetry"
 )
 
-// runtimeMetrics are the counters that are kept as things happen, under Dapr's names. The rest is read from its owner when
-// asked for.
-type runtimeMetrics struct {
-	set      *metrics.Set
-	counters stdsync.Map // eventLabels -> *metrics.Counter, so that an event costs no text
-	kinds    atomic.Int64
-}
-
-// Topics are made up by applications. Beyond maxCounters kinds of events, new topics are counted together.
-const (
-	maxCounters = 1000
-	otherTopics = "(other)"
-)
-
-// eventLabels identify a counter of events.
-type eventLabels struct {
-	name, app, component, topic, key, value string
-}
-
-func newRuntimeMetrics() *runtimeMetrics {
-	metrics.ExposeMetadata(true) // the # TYPE lines, which Prometheus' parsers go by
-	return &runtimeMetrics{set: metrics.NewSet()}
-}
-
-var _ pubsub.Observer = (*runtimeMetrics)(nil)
-
-// Published implements pubsub.Observer.
-func (m *runtimeMetrics) Published(app, component, topic string, events int, bulk bool, err error, _ time.Duration) {
-	l := eventLabels{"dapr_component_pubsub_egress_count", app, component, topic, "success", strconv.FormatBool(err == nil)}
-	if bulk {
-		l.name = "dapr_component_pubsub_egress_bulk_count"
-	}
-	m.counter(l).Add(events)
-}
-
-// Delivered implements pubsub.Observer.
-func (m *runtimeMetrics) Delivered(app, component, topic, status string, _ time.Duration) {
-	m.counter(eventLabels{"dapr_component_pubsub_ingress_count", app, component, topic, "process_status", status}).Inc()
-}
-
-// DeliveredBulk implements pubsub.Observer.
-func (m *runtimeMetrics) DeliveredBulk(app, component, topic string, status map[string]int, _ time.Duration) {
-	for s, n := range status {
-		m.counter(eventLabels{"dapr_component_pubsub_ingress_count", app, component, topic, "process_status", s}).Add(n)
-	}
-}
-
-func (m *runtimeMetrics) counter(l eventLabels) *metrics.Counter {
-	if c, ok := m.counters.Load(l); ok {
-		return c.(*metrics.Counter)
-	}
-	if m.kinds.Add(1) > maxCounters && l.topic != otherTopics {
-		l.topic = otherTopics
-		return m.counter(l)
-	}
-	c := m.set.GetOrCreateCounter(fmt.Sprintf("%s{app_id=%q,component=%q,namespace=\"default\",topic=%q,%s=%q}",
-		l.name, l.app, l.component, l.topic, l.key, l.value))
-	m.counters.Store(l, c)
-	return c
-}
-
-// apiErrors returns what counts an application's API errors.
-func (m *runtimeMetrics) apiErrors(app string) func(code, category string) {
-	return func(code, category string) {
-		m.set.GetOrCreateCounter(fmt.Sprintf("dapr_error_code_total{app_id=%q,category=%q,error_code=%q}", app, category, code)).Inc()
-	}
-}
+var _ pubsub.Observer = (*telemetry.Metrics)(nil)
 
 // WriteMetrics writes all metrics in Prometheus text format.
 func (rt *Runtime) WriteMetrics(w io.Writer) {
-	rt.metrics.set.WritePrometheus(w)
-	s := metrics.NewSet()
-	gauge := func(name string, v float64) {
-		if strings.Contains(name, "_total") {
-			s.GetOrCreateCounter(name).Set(uint64(v))
-			return
-		}
-		s.GetOrCreateGauge(name, nil).Set(v)
-	}
+	rt.metrics.WritePrometheus(w)
+	s := telemetry.NewSample()
+	gauge := s.Put
 	label := strconv.Quote
 	gauge("edged_uptime_seconds", time.Since(rt.began).Seconds())
 	gauge("edged_quarantined_files", float64(len(rt.store.Quarantined())))
@@ -115,7 +38,6 @@ func (rt *Runtime) WriteMetrics(w io.Writer) {
 	rt.writeDisk(gauge)
 	rt.writeDevice(gauge)
 	s.WritePrometheus(w)
-	metrics.WriteProcessMetrics(w)
 }
 
 func (rt *Runtime) writeDisk(gauge func(string, float64)) {

@@ -22,6 +22,7 @@ import (
 	"github.com/edged-io/edged/edge/resource"
 	"github.com/edged-io/edged/edge/secret"
 	"github.com/edged-io/edged/edge/state"
+	"github.com/edged-io/edged/edge/telemetry"
 	"github.com/edged-io/edged/mqtt"
 	"github.com/edged-io/edged/store"
 	"github.com/edged-io/edged/sync"
@@ -55,7 +56,7 @@ type Runtime struct {
 	upstream *sync.Sync
 	device   *deviceHealth
 	admin    *adminServer
-	metrics  *runtimeMetrics
+	metrics  *telemetry.Metrics
 
 	mu   stdsync.RWMutex
 	apps map[string]*application
@@ -85,7 +86,7 @@ func Open(ctx context.Context, cfg Config, o Options) (rt *Runtime, err error) {
 	if cfg.Run, err = filepath.Abs(cfg.Run); err != nil {
 		return nil, fmt.Errorf("find the folder of sockets: %w", err)
 	}
-	rt = &Runtime{cfg: cfg, opts: o, log: o.Log, began: time.Now(), metrics: newRuntimeMetrics(), apps: map[string]*application{}, quit: make(chan struct{})}
+	rt = &Runtime{cfg: cfg, opts: o, log: o.Log, began: time.Now(), metrics: telemetry.NewMetrics(), apps: map[string]*application{}, quit: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, rt.Close())

@@ -109,7 +109,7 @@ func (a *application) apiOptions() httpapi.Options {
 		AppID: a.cfg.ID, Namespace: "default", State: rt.state, PubSub: rt.pubsub, Secrets: rt.secrets, Metadata: a.metadata, Invoke: rt.invoke,
 		MaxBodySize: int64(rt.cfg.Limits.MaxBodySize), APIToken: rt.opts.Getenv("DAPR_API_TOKEN"),
 		Ready: func() bool { return rt.ready.Load() && a.ready.Load() }, OutboundReady: rt.ready.Load, Shutdown: rt.Shutdown, ForceShutdown: func() { rt.opts.Exit(1) },
-		Log: a.log, OnError: rt.metrics.apiErrors(a.cfg.ID),
+		Log: a.log, OnError: rt.metrics.APIErrors(a.cfg.ID),
 	}
 	if m := rt.settings.Spec.EffectiveMetrics(); rt.cfg.dropIn != nil && (m.RecordErrorCodes == nil || !*m.RecordErrorCodes) {
 		o.OnError = nil

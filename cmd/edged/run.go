@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/edged-io/edged/edge"
-	"github.com/edged-io/edged/edge/admin"
 )
 
 type runFlags struct {
@@ -70,7 +69,7 @@ func runApp(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	at, release, err := admin.NewClient(edge.AdminSocket(cfg)).Attach(context.WithoutCancel(ctx), f.attachment())
+	at, release, err := edge.AttachTo(context.WithoutCancel(ctx), cfg, f.attachment())
 	if err != nil {
 		return errors.Join(fmt.Errorf("attach application %s: %w", f.id, err), stop())
 	}
@@ -78,8 +77,8 @@ func runApp(ctx context.Context, args []string) error {
 	return errors.Join(runCommand(ctx, f, at), release(), stop())
 }
 
-func (f runFlags) attachment() admin.Attachment {
-	a := admin.Attachment{
+func (f runFlags) attachment() edge.Attachment {
+	a := edge.Attachment{
 		ID: f.id, Protocol: f.protocol, HealthCheck: f.health, MaxConcurrent: f.maxConcurrency,
 		HTTP: fmt.Sprintf("127.0.0.1:%d", f.httpPort), GRPC: fmt.Sprintf("127.0.0.1:%d", f.grpcPort),
 	}
@@ -117,7 +116,7 @@ func ensureDaemon(ctx context.Context, cfg edge.Config, log *slog.Logger) (stop 
 }
 
 // runCommand runs the application with the environment that Dapr's SDKs read, and passes signals on to it.
-func runCommand(ctx context.Context, f runFlags, at admin.Attached) error {
+func runCommand(ctx context.Context, f runFlags, at edge.Attached) error {
 	cmd := exec.CommandContext(ctx, f.command[0], f.command[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.Env = append(os.Environ(),

@@ -7,7 +7,6 @@ import (
 	"os"
 
 	"github.com/edged-io/edged/edge"
-	"github.com/edged-io/edged/edge/admin"
 )
 
 func status(ctx context.Context, args []string) error {
@@ -21,10 +20,9 @@ func status(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	socket := edge.AdminSocket(cfg)
-	doc, err := admin.NewClient(socket).Status(ctx)
+	doc, err := edge.FetchStatus(ctx, cfg)
 	if err != nil {
-		return fmt.Errorf("ask the daemon on %s: %w: is edged running, and may this user reach its socket?", socket, err)
+		return fmt.Errorf("ask the daemon on %s: %w: is edged running, and may this user reach its socket?", edge.AdminSocket(cfg), err)
 	}
 	if *asJSON {
 		_, err := os.Stdout.Write(doc)
