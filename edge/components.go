@@ -155,6 +155,9 @@ func (c *components) create(ctx context.Context, spec component.Spec) error {
 	category, _, _ := strings.Cut(spec.Type, ".")
 	switch category {
 	case "state":
+		if err := state.CheckSpec(spec); err != nil {
+			return err
+		}
 		return put(ctx, c, c.stateTypes(), &c.states, spec)
 	case "pubsub":
 		return put(ctx, c, c.brokerTypes(), &c.brokers, spec)
