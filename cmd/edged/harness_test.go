@@ -45,17 +45,21 @@ func buildAndRun(m *testing.M) int {
 
 // device is a folder with an edged that can be started and killed again and again.
 type device struct {
-	t      testing.TB
-	folder string
-	config string
-	cmd    *exec.Cmd
-	exited chan error
+	t       testing.TB
+	command []string // how the binary is run
+	folder  string
+	config  string
+	cmd     *exec.Cmd
+	exited  chan error
 }
+
+// pollLong is how long tests wait for what takes a moment on a busy machine.
+const pollLong = 60 * time.Second
 
 // newDevice writes the configuration; extra is appended to it. The daemon is not started.
 func newDevice(t testing.TB, apps, extra string) *device {
 	t.Helper()
-	d := &device{t: t, folder: t.TempDir()}
+	d := &device{t: t, command: []string{edgedBinary}, folder: t.TempDir()}
 	d.config = filepath.Join(d.folder, "edged.yaml")
 	text := fmt.Sprintf("device: test-device\ndata: %[1]s/data\nrun: %[1]s/run\ndeviceHealth: {interval: 0s}\n%[2]s%[3]s", d.folder, apps, extra)
 	if err := os.WriteFile(d.config, []byte(text), 0o600); err != nil {
@@ -83,7 +87,7 @@ func (d *device) start(app string) {
 		d.t.Fatal(err)
 	}
 	defer out.Close()
-	d.cmd = exec.Command(edgedBinary, "serve", "--config", d.config)
+	d.cmd = exec.Command(d.command[0], append(d.command[1:], "serve", "--config", d.config)...)
 	d.cmd.Stdout, d.cmd.Stderr = out, out
 	if err := d.cmd.Start(); err != nil {
 		d.t.Fatal(err)
