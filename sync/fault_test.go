@@ -13,7 +13,7 @@ import (
 	"github.com/edged-io/edged/edge/pubsub"
 )
 
-// long says whether the long versions of the fault tests run (make test-sync-long).
+// long says whether the long versions of the fault tests run (make test-long).
 func long() bool { return os.Getenv("EDGED_LONG_TESTS") != "" }
 
 // A cut at each step of the protocol, in both directions: nothing is lost, nothing is stored twice.
@@ -197,8 +197,11 @@ func testDeviceKilled(t *testing.T, u upstream) {
 // The upstream's most important server is killed while batches are under way.
 func testServerKilled(t *testing.T, u upstream) {
 	rounds := 3
+	if u.replicas > 1 {
+		rounds = 1 // an election takes several seconds
+	}
 	if long() {
-		rounds = 30
+		rounds = 20
 	}
 	disk := newDisk("#")
 	d := start(t, u.deviceID(), disk, u.config(u.url))

@@ -68,6 +68,7 @@ func certificates(t testing.TB) (dir string) {
 }
 
 func TestLink_Credentials(t *testing.T) {
+	t.Parallel()
 	dir := certificates(t)
 	seed, err := nkeys.CreateUser()
 	if err != nil {
@@ -168,6 +169,7 @@ func TestLink_Credentials(t *testing.T) {
 // No upstream, no name service, clock at 1970: it starts at once, waits, stops at once, and when the upstream comes it
 // sends everything.
 func TestLink_UpstreamComesLater(t *testing.T) {
+	t.Parallel()
 	cfg := hubConfig(t)
 	u := upstream{}
 	disk := newDisk("#")
@@ -191,6 +193,7 @@ func TestLink_UpstreamComesLater(t *testing.T) {
 
 // An alarm behind a large backlog on a slow link waits for one batch, not for the backlog.
 func TestLink_AlarmOvertakesBacklog(t *testing.T) {
+	t.Parallel()
 	h := openHub(t, hubConfig(t))
 	u := newUpstream(t, h.ClientURL(), 1)
 	p := newProxy(t, h.ClientURL())

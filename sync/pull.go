@@ -17,6 +17,8 @@ const (
 	pullExpires   = 30 * time.Second
 	pullHeartbeat = 5 * time.Second
 	unknownMax    = 8
+	emptyMax      = 4
+	emptyWait     = 50 * time.Millisecond
 	idleConsumer  = time.Minute // after which the server forgets a consumer that nobody reads
 )
 
@@ -68,7 +70,7 @@ func (j *jetStream) consume(ctx context.Context, r reading, nc *nats.Conn, inbox
 	next := "$JS.API.CONSUMER.MSG.NEXT." + r.stream + "." + r.name
 	silence := time.NewTimer(0)
 	defer silence.Stop()
-	expected, open, lost := uint64(1), 0, 0
+	expected, open, lost, empty := uint64(1), 0, 0, 0
 	for {
 		if open == 0 {
 			if err := nc.PublishRequest(next, inbox, request); err != nil {
@@ -91,10 +93,16 @@ func (j *jetStream) consume(ctx context.Context, r reading, nc *nats.Conn, inbox
 		case "100": // heartbeat
 			continue
 		case "408", "404": // this request is over
-			if !r.live {
+			if open = 0; r.live {
+				continue
+			}
+			// What was still to come has been deleted, or a consumer that was just made does not see it yet.
+			if empty++; empty > emptyMax {
 				return fn(nil, 0, time.Time{}, 0)
 			}
-			open = 0
+			if !pause(ctx, emptyWait) {
+				return &Error{Trouble: Unknown, Err: context.Cause(ctx)}
+			}
 			continue
 		case "503": // in a cluster the consumer may not be known everywhere at once
 			if lost++; lost > unknownMax || !pause(ctx, Backoff{Min: 5 * time.Millisecond, Max: 500 * time.Millisecond}.delay(lost)) {
@@ -106,7 +114,7 @@ func (j *jetStream) consume(ctx context.Context, r reading, nc *nats.Conn, inbox
 			return &Error{Trouble: Unknown, Err: fmt.Errorf("consumer: %s %s", status, m.Header.Get("Description"))}
 		}
 		open--
-		lost = 0
+		lost, empty = 0, 0
 		meta, err := metadata(m.Reply)
 		if err != nil {
 			return err

@@ -116,7 +116,7 @@ func (d *realDevice) settled(u upstream, id, topic string, want int) {
 		}
 	}()
 	eventually(d.t, "all is upstream", func() bool {
-		got = u.check(d.t, id, topic, want)
+		got = u.look(d.t, id, topic, want)
 		return got.Lost == 0 && maps.Equal(u.keys(d.t, id), d.keys())
 	})
 	if got != (tally{Stored: want}) {

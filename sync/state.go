@@ -325,33 +325,46 @@ func (l *stateLane) demand(ctx context.Context, kind, alarm string) error {
 	return saveCheckpoint(ctx, l.store, l.lane, l.cp)
 }
 
-// resync brings the device's keys upstream into line with the store.
+// resync brings the device's keys upstream into line with the store. Keys are deleted upstream only in a full one, which
+// goes on until a comparison finds no difference: a replica that is behind may have answered.
 func (l *stateLane) resync(ctx context.Context, caps Caps) error {
-	var sent uint64
-	err := l.compare(ctx, caps, l.cp.Resync == resyncFull, func(changes []Change) error {
-		for len(changes) > 0 {
-			n, size := 0, 0
-			for budget := l.s.turns.bytes(); n < len(changes) && n < l.max; n++ {
-				add := len(changes[n].Value) + len(changes[n].Name) + headerBytes
-				if n > 0 && size+add > budget {
-					break
-				}
-				size += add
-			}
-			if err := l.commit(ctx, l.cp.Pos, changes[:n], size); err != nil {
-				return err
-			}
-			sent += uint64(n)
-			changes = changes[n:]
+	for full := l.cp.Resync == resyncFull; ; {
+		var sent uint64
+		err := l.compare(ctx, caps, full, func(changes []Change) error {
+			n, err := l.sendAll(ctx, changes)
+			sent += n
+			return err
+		})
+		l.note(func(st *LaneStatus) { st.Resent += sent })
+		if err != nil {
+			return err
 		}
-		return nil
-	})
-	l.note(func(st *LaneStatus) { st.Resent += sent })
-	if err != nil {
-		return err
+		if sent == 0 || !full {
+			break
+		}
 	}
 	l.cp.Resync = ""
 	return saveCheckpoint(ctx, l.store, l.lane, l.cp)
+}
+
+// sendAll commits changes in as many batches as it takes, and says how many are stored.
+func (l *stateLane) sendAll(ctx context.Context, changes []Change) (sent uint64, err error) {
+	for len(changes) > 0 {
+		n, size := 0, 0
+		for budget := l.s.turns.bytes(); n < len(changes) && n < l.max; n++ {
+			add := len(changes[n].Value) + len(changes[n].Name) + headerBytes
+			if n > 0 && size+add > budget {
+				break
+			}
+			size += add
+		}
+		if err := l.commit(ctx, l.cp.Pos, changes[:n], size); err != nil {
+			return sent, err
+		}
+		sent += uint64(n)
+		changes = changes[n:]
+	}
+	return sent, nil
 }
 
 // compare calls fn with what must be sent so that the device's keys upstream are as they are here.

@@ -10,8 +10,15 @@ import (
 )
 
 // Every test of the suite runs against both kinds of upstream.
-func TestHub(t *testing.T)     { suite(t, withHub(t)) }
-func TestCluster(t *testing.T) { suite(t, withCluster(t)) }
+func TestHub(t *testing.T) {
+	t.Parallel()
+	suite(t, withHub(t))
+}
+
+func TestCluster(t *testing.T) {
+	t.Parallel()
+	suite(t, withCluster(t))
+}
 
 func suite(t *testing.T, u upstream) {
 	for name, test := range map[string]func(*testing.T, upstream){
