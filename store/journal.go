@@ -115,6 +115,7 @@ type eventLog struct {
 	meta   cursorStore
 	lanes  []*lane // one for each contract, in order of precedence; then those without
 	routes int     // how many have a contract
+	sum    uint32  // of the contracts
 	gaps   gapLedger
 	age    ageClock
 	calls  sync.Pool
@@ -173,6 +174,7 @@ func (j *eventLog) openLanes(contracts []pubsub.Contract, meta map[string][]byte
 		return err
 	}
 	known := map[string]bool{}
+	j.sum = routesSum(contracts)
 	for _, c := range contracts {
 		key := folderName(c.Match)
 		if known[key] {
@@ -283,17 +285,6 @@ func folderName(s string) string {
 	}, s)
 	sum := sha256.Sum256([]byte(s))
 	return strings.TrimLeft(readable[:min(len(readable), 48)], ".") + "~" + hex.EncodeToString(sum[:6])
-}
-
-// Lanes implements pubsub.Journal.
-func (j *eventLog) Lanes(filter string) []pubsub.Lane {
-	var lanes []pubsub.Lane
-	for _, l := range j.lanes {
-		if pubsub.FiltersOverlap(filter, l.contract.Match) {
-			lanes = append(lanes, l)
-		}
-	}
-	return lanes
 }
 
 // Gaps implements pubsub.Journal.

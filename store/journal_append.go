@@ -43,16 +43,6 @@ func (j *eventLog) Append(ctx context.Context, events []pubsub.Event) error {
 	return err
 }
 
-// route returns the lane of a topic: that of the first contract that matches.
-func (j *eventLog) route(topic string) *lane {
-	for _, l := range j.lanes[:j.routes] {
-		if pubsub.MatchTopic(l.contract.Match, topic) {
-			return l
-		}
-	}
-	return j.lanes[j.routes-1] // the contract of "#" matches every topic
-}
-
 // newCall encodes events for a lane.
 func (j *eventLog) newCall(l *lane, events []pubsub.Event, age int64, tx *[txIDSize]byte) (*appendCall, error) {
 	c := j.calls.Get().(*appendCall)
@@ -211,4 +201,5 @@ func (l *lane) shutDown() {
 	}
 	l.idle = nil
 	l.tail.drop()
+	l.facts = l.facts || l.appended > 0
 }

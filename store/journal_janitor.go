@@ -223,7 +223,8 @@ func (l *lane) collect(puts map[string][]byte) (condemned []string) {
 	}
 	if touched {
 		l.facts = false
-		puts[metaLane+l.key] = laneFacts{contract: l.contract, salt: l.salt, head: l.head, last: l.newest}.encode()
+		facts := laneFacts{contract: l.contract, salt: l.salt, head: l.head, last: l.newest, void: l.void, routes: l.routesSum}
+		puts[metaLane+l.key] = facts.encode()
 	}
 	return condemned
 }

@@ -44,6 +44,8 @@ type laneFacts struct {
 	salt     laneSalt
 	head     uint64 // oldest kept sequence: what is before was dropped or handled
 	last     uint64 // a sequence known to be on disk
+	void     uint64 // see abandon
+	routes   uint32 // see mix
 }
 
 func (l laneFacts) encode() []byte {
@@ -54,7 +56,9 @@ func (l laneFacts) encode() []byte {
 	b = appendString(b, string(l.contract.WhenFull))
 	b = binary.LittleEndian.AppendUint32(b, uint32(l.salt))
 	b = binary.AppendUvarint(b, l.head)
-	return binary.AppendUvarint(b, l.last)
+	b = binary.AppendUvarint(b, l.last)
+	b = binary.AppendUvarint(b, l.void)
+	return binary.LittleEndian.AppendUint32(b, l.routes)
 }
 
 func decodeLaneFacts(b []byte) (l laneFacts, ok bool) {
@@ -70,6 +74,8 @@ func decodeLaneFacts(b []byte) (l laneFacts, ok bool) {
 	l.salt = laneSalt(d.uint32())
 	l.head = d.uvarint()
 	l.last = d.uvarint()
+	l.void = d.uvarint()
+	l.routes = d.uint32()
 	return l, d.done()
 }
 

@@ -21,9 +21,12 @@ type lane struct {
 	key      string // its folder, and its name in state.db
 	dir      string
 	salt     laneSalt
-	gone     bool // it was drained and forgotten; guarded by mu
-	orphan   bool // its contract is gone from the configuration: it is drained, and takes no events
-	full     int64
+	gone     bool  // it was drained and forgotten; guarded by mu
+	orphan   bool  // its contract is gone from the configuration: it is drained, and takes no events
+	full     int64 // size of a segment
+
+	mixed     bool   // it holds events from a time when the contracts were others
+	routesSum uint32 // see mix
 
 	aside uint64 // first sequence of a segment that was set aside at opening
 
@@ -36,6 +39,7 @@ type lane struct {
 	mu          sync.Mutex
 	segs        []*segment // oldest first, without gaps in time but perhaps in sequence
 	next        uint64     // the sequence of the next event
+	void        uint64     // frames from this sequence on are void in the segments there are; 0: none
 	newest      uint64     // the sequence of the newest event; 0: there was none
 	head        uint64     // events before it are gone
 	headPos     int64      // offset of the head in segs[0], once known
@@ -75,6 +79,8 @@ type segment struct {
 	damage []damagedRange
 	// resumable: it is the last one of an earlier run, its header is right, and it may take more frames.
 	resumable bool
+	unusable  bool // it could not be cut
+	durable   bool // its footer was synced
 }
 
 // laneConsumer is a registered reader.
@@ -287,8 +293,8 @@ func (l *lane) rest() bool {
 	}
 	l.idle = nil
 	for _, s := range l.segs {
-		if s.sealed && s.sum != nil && s.index != nil && s.size > s.index.end {
-			s.index = nil // it has a footer
+		if s.sealed && s.index != nil && s.index.footer {
+			s.index = nil
 		}
 	}
 	return true

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -114,10 +115,11 @@ func (l *lane) write(calls []*appendCall) error {
 	next := l.next
 	b := l.tail.room(int(groupBytes(calls)))
 	l.mu.Unlock()
-	at := 0
+	at, flags := 0, byte(frameFirst)
 	for _, c := range calls {
 		n := copy(b[at:], c.frame)
-		sealFrame(b[at:at+n], next, c.sum)
+		sealFrame(b[at:at+n], next, flags, c.sum)
+		flags = 0
 		c.first = next
 		next += uint64(c.count)
 		at += n
@@ -170,23 +172,27 @@ func (l *lane) publish(calls []*appendCall) {
 	l.j.opts.count.events.Add(events)
 }
 
-// abandon gives up the segment if it cannot take more frames after a failed write. What it holds of that write is cut
-// off or, should even that fail, void: the next segment begins with the same sequence, and readers stop there.
-func (l *lane) abandon(err error) {
-	if !errors.Is(err, errNotSynced) {
+// abandon gives up the segment if it cannot take more frames after a failed write, and begins the next one at once: that
+// makes void what the old one may still hold of the write, should it not have been possible to cut it off, because
+// readers stop at the sequence with which the next segment begins. If that is not possible either, state.db notes it.
+func (l *lane) abandon(cause error) {
+	if !errors.Is(cause, errNotSynced) {
 		return
 	}
-	l.j.opts.log.Error("write to event log failed; going on in a new segment", "lane", l.Name(), "error", err)
 	_ = l.writer.file.Close() // after a failed sync there is nothing left to lose
 	l.writer = nil
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	s := l.segs[len(l.segs)-1]
 	s.sealed = true
-	if s.index.events == 0 {
-		l.segs = l.segs[:len(l.segs)-1]
-		l.bytes -= s.size
-		_ = os.Remove(s.path) // openWriter removes it otherwise
+	l.mu.Unlock()
+	l.j.opts.log.Error("write to event log failed; going on in a new segment", "lane", l.Name(), "error", cause)
+	if err := l.create(); err != nil {
+		l.mu.Lock()
+		l.void, l.facts = l.next, true
+		l.mu.Unlock()
+		if err := errors.Join(err, l.j.flush(context.Background())); err != nil {
+			l.j.opts.log.Error("begin new segment", "lane", l.Name(), "error", err)
+		}
 	}
 }
 
@@ -226,14 +232,18 @@ func (l *lane) openWriter() error {
 	if resumed, err := l.resume(); resumed || err != nil {
 		return err
 	}
-	l.mu.Lock()
-	first, before := l.next, l.newest
-	l.mu.Unlock()
-	return l.create(first, before)
+	return l.create()
 }
 
 // create makes the next segment. Its name is durable before anything in it can be acknowledged.
-func (l *lane) create(first, before uint64) error {
+func (l *lane) create() error {
+	l.mu.Lock()
+	first, before := l.next, l.newest
+	if n := len(l.segs) - 1; n >= 0 && l.segs[n].first == first { // it is empty, and could not be used
+		l.bytes -= l.segs[n].size
+		l.segs = l.segs[:n:n]
+	}
+	l.mu.Unlock()
 	if err := makeFolder(l.dir); err != nil {
 		return err
 	}
@@ -241,7 +251,7 @@ func (l *lane) create(first, before uint64) error {
 	const flags = os.O_RDWR | os.O_CREATE | os.O_EXCL
 	f, err := l.j.opts.open(path, flags)
 	if errors.Is(err, fs.ErrExist) {
-		// It holds nothing: a segment that holds an event is known, and its name is that of an earlier sequence.
+		// It holds nothing: the name of a segment that holds an event is that of an earlier sequence.
 		if err = os.Remove(path); err == nil {
 			f, err = l.j.opts.open(path, flags)
 		}
@@ -264,6 +274,7 @@ func (l *lane) create(first, before uint64) error {
 	l.writer = w
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.void, l.facts = 0, l.facts || l.void > 0
 	l.segs = append(l.segs, &segment{first: first, path: path, size: w.end, sum: &w.index.segmentSummary, index: w.index})
 	l.bytes += w.end
 	return nil
@@ -295,6 +306,7 @@ func (l *lane) resume() (bool, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.bytes += index.end - s.size
+	index.footer, s.durable = false, false
 	s.size, s.sealed, s.index, s.sum = index.end, false, index, &index.segmentSummary
 	return true, nil
 }

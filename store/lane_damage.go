@@ -76,7 +76,7 @@ func (l *lane) keepCopy(s *segment, reason string) {
 // setAside moves a segment out of the log that cannot be read at all.
 func (l *lane) setAside(s *segment, reason string) {
 	l.aside = s.first
-	l.next = max(l.next, s.first+uint64(s.size/recordFixed)) // see skip
+	l.next = max(l.next, s.first+uint64(s.size/recordFixed)) // see cut
 	name, now := l.quarantineName(s)
 	if err := os.Rename(s.path, name); err != nil {
 		l.j.opts.log.Error("set aside damaged segment", "segment", s.path, "error", err)

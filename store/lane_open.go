@@ -36,11 +36,12 @@ func (j *eventLog) openLane(key string, c pubsub.Contract, meta map[string][]byt
 	if !known {
 		committed = nil
 	}
-	if err := l.openNewest(committed, known); err != nil {
+	if err := l.openNewest(facts, committed, known); err != nil {
 		return nil, err
 	}
 	l.loadConsumers(meta)
 	l.settle(facts)
+	l.mix(facts.routes, j.sum)
 	return l, nil
 }
 
@@ -116,21 +117,35 @@ func headerOf(path string) (segmentHeader, error) {
 
 // openNewest finds the end of the log: from the footer that a clean stop leaves, or by reading the newest segment.
 // What an unfinished write has left is cut off.
-func (l *lane) openNewest(committed []byte, known bool) error {
+func (l *lane) openNewest(facts laneFacts, committed []byte, known bool) error {
+	limit := facts.void
+	l.void = facts.void
 	for len(l.segs) > 0 {
 		s := l.segs[len(l.segs)-1]
-		ok, err := l.openLast(s, committed, known)
+		if s.first >= limit {
+			limit = 0
+		}
+		ok, err := l.openLast(s, recovery{facts, committed, known, limit})
 		if ok || err != nil {
 			return err
 		}
+		limit = s.first
 		l.segs = l.segs[:len(l.segs)-1]
 		l.bytes -= s.size
 	}
 	return nil
 }
 
+// recovery is what is known of the newest segment from elsewhere.
+type recovery struct {
+	facts     laneFacts
+	committed []byte // see uncommitted
+	known     bool   // state.db knows the lane
+	limit     uint64 // frames from this sequence on are void; 0: none
+}
+
 // openLast reads the newest segment; false if it was set aside, or removed because it holds nothing.
-func (l *lane) openLast(s *segment, committed []byte, known bool) (ok bool, err error) {
+func (l *lane) openLast(s *segment, r recovery) (ok bool, err error) {
 	f, err := os.Open(s.path)
 	if errors.Is(err, unix.EIO) || errors.Is(err, unix.EUCLEAN) {
 		l.setAside(s, err.Error())
@@ -146,8 +161,8 @@ func (l *lane) openLast(s *segment, committed []byte, known bool) (ok bool, err 
 		return false, nil
 	}
 	index, clean := readFooter(f, s.size, s.first)
-	if !clean {
-		index = l.recover(s, f, committed, known)
+	if !clean || r.limit > 0 && index.last >= r.limit {
+		index = l.recover(s, f, r)
 	}
 	if headErr != nil && index.events == 0 {
 		if s.size == 0 { // made, and not written to, before a crash
@@ -157,47 +172,79 @@ func (l *lane) openLast(s *segment, committed []byte, known bool) (ok bool, err 
 		return false, nil
 	}
 	s.index, s.sum = index, &index.segmentSummary
-	s.resumable = headErr == nil && len(s.damage) == 0
+	s.resumable = headErr == nil && len(s.damage) == 0 && !s.unusable && r.limit == 0
 	l.newest = max(index.last, h.before)
 	l.next = max(l.next, index.last+1, s.first)
 	return true, nil
 }
 
 // recover reads a segment that was not closed and cuts it after its last good frame.
-func (l *lane) recover(s *segment, f *os.File, committed []byte, known bool) *segmentIndex {
-	index, scan := l.readFrames(s, f, s.size, 0)
-	if cut := l.uncommitted(f, index, committed, known); cut > 0 {
-		index, _ = l.readFrames(s, f, cut, 0)
-		scan.off = cut
+func (l *lane) recover(s *segment, f *os.File, r recovery) *segmentIndex {
+	index, scan, doubtful := l.readLast(s, f, s.size, r)
+	cut := doubtful
+	if cut < 0 {
+		cut = l.uncommitted(f, index, r)
 	}
-	if end := index.end; end < s.size {
-		if !scan.blank() {
-			torn := s.size - end
-			l.skip(index, torn)
-			l.j.opts.count.torn.Add(uint64(torn))
-			l.j.opts.log.Warn("the end of the event log was cut off: an unfinished write", "segment", s.path, "bytes", torn)
-		}
-		if err := os.Truncate(s.path, end); err != nil {
-			l.j.opts.log.Warn("cut off unfinished write", "segment", s.path, "error", err)
-			s.sealed, s.resumable = true, false
-		}
-		l.bytes -= s.size - end
-		s.size = end
+	if cut >= 0 {
+		index, scan, _ = l.readLast(s, f, cut, r)
+		scan.off, scan.end = cut, s.size
 	}
+	l.cut(s, index, !scan.blank())
 	return index
 }
 
-// skip passes over the sequences that bytes which cannot be read may have held. Were they damaged rather than torn,
-// consumers have seen them, and a sequence must not name two events.
-func (l *lane) skip(index *segmentIndex, bytes int64) {
-	l.next = max(l.next, index.last+1+uint64(bytes/recordFixed))
+// cut shortens a segment to its last good frame, and syncs it: what was cut off must not come back behind frames that
+// are written now, and frames that were not synced before the crash must not be lost after consumers have seen them.
+func (l *lane) cut(s *segment, index *segmentIndex, torn bool) {
+	size := s.size
+	l.bytes -= size - index.end
+	s.size = index.end
+	f, err := l.j.opts.open(s.path, os.O_RDWR)
+	if err == nil {
+		l.j.opts.count.fsyncs.Add(1)
+		err = errors.Join(f.Truncate(index.end), f.Sync(), f.Close())
+	}
+	if err != nil { // a new segment will begin with the next sequence, which makes void what is left here
+		l.j.opts.log.Warn("cut off unfinished write", "segment", s.path, "error", err)
+		s.unusable = true
+		return
+	}
+	if torn && size > index.end {
+		// Were the bytes damaged rather than torn, consumers have seen their events, and a sequence must not name two.
+		l.next = max(l.next, index.last+1+uint64((size-index.end)/recordFixed))
+		l.j.opts.count.torn.Add(uint64(size - index.end))
+		l.j.opts.log.Warn("the end of the event log was cut off: an unfinished write", "segment", s.path, "bytes", size-index.end)
+	}
+}
+
+// readLast reads the newest segment after a crash. What was written with one sync may be there in any part, so damage
+// in it is no loss unless its events are known to have been on disk: doubtful is where such damage begins, or -1. Damage
+// in front of a frame that begins another write is real.
+func (l *lane) readLast(s *segment, f *os.File, end int64, r recovery) (*segmentIndex, *frameScanner, int64) {
+	var held []damagedRange
+	report := func() {
+		for _, d := range held {
+			l.damaged(s, d)
+		}
+		held = nil
+	}
+	index, scan := l.readFrames(f, s, end, r.limit, func(d damagedRange) { held = append(held, d) }, func(fr *frame) {
+		if fr.flags&frameFirst != 0 {
+			report()
+		}
+	})
+	if len(held) > 0 && held[0].first > r.facts.last && scan.start > 0 {
+		return index, scan, held[0].off
+	}
+	report()
+	return index, scan, -1
 }
 
 // uncommitted returns the offset of the last frame if that is part of an append to several lanes which was not
-// committed; 0 otherwise.
-func (l *lane) uncommitted(f *os.File, index *segmentIndex, committed []byte, known bool) int64 {
-	if len(index.marks) == 0 || !known {
-		return 0
+// committed; -1 otherwise.
+func (l *lane) uncommitted(f *os.File, index *segmentIndex, r recovery) int64 {
+	if len(index.marks) == 0 || !r.known {
+		return -1
 	}
 	mark := index.marks[len(index.marks)-1]
 	scan := &frameScanner{src: f, salt: l.salt, off: mark.off, next: mark.seq, end: index.end}
@@ -207,16 +254,16 @@ func (l *lane) uncommitted(f *os.File, index *segmentIndex, committed []byte, kn
 	var fr frame
 	for {
 		at, err := scan.scan(&fr)
-		if err != nil || at+int64(fr.size) < index.end {
-			if err != nil {
-				return 0
-			}
+		if err != nil {
+			return -1
+		}
+		if at+int64(fr.size) < index.end {
 			continue
 		}
-		if fr.flags&framePrepared != 0 && string(fr.tx) != string(committed) {
+		if fr.flags&framePrepared != 0 && string(fr.tx) != string(r.committed) {
 			return at
 		}
-		return 0
+		return -1
 	}
 }
 

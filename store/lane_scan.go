@@ -81,7 +81,7 @@ func (s *laneScan) advance(next uint64, filter *laneFilter) bool {
 			s.scan.off, s.scan.next = v.end, max(s.scan.next, v.last+1)
 		}
 		if v.following == nil {
-			s.upTo = v.last
+			s.upTo = v.newest
 			return false
 		}
 		next = max(next, v.following.first)
@@ -98,6 +98,7 @@ func (s *laneScan) advance(next uint64, filter *laneFilter) bool {
 type segmentView struct {
 	end       int64    // of its frames
 	last      uint64   // no event in it is newer
+	newest    uint64   // nor in the lane
 	limit     uint64   // frames from this sequence on are void; 0: none
 	following *segment // nil: it is the newest
 	sealed    bool
@@ -107,13 +108,13 @@ type segmentView struct {
 func (l *lane) viewOf(s *segment) segmentView {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	v := segmentView{end: s.size, last: l.last(), sealed: s.sealed}
+	v := segmentView{end: s.size, last: l.last(), newest: l.last(), sealed: s.sealed}
 	if s.sealed && s.sum != nil {
 		v.end = s.sum.end
 		v.last = s.sum.last
 	}
 	for i := len(l.segs) - 1; i >= 0; i-- {
-		if l.segs[i].first <= s.first {
+		if l.segs[i] == s || l.segs[i].first < s.first { // the same first sequence is that of a segment that replaced s
 			break
 		}
 		v.following = l.segs[i]
@@ -201,7 +202,7 @@ func (l *lane) offsetIn(seg *segment, next uint64) (off int64, from uint64) {
 
 // has tells whether a segment may hold an event of the filter at or after a sequence.
 func (x *segmentIndex) has(f *laneFilter, next uint64) bool {
-	if x.many || f.text == "#" {
+	if x.many || x.unread || f.text == "#" {
 		return x.last >= next
 	}
 	if !f.wildcard {
@@ -246,6 +247,9 @@ func (l *lane) index(s *segment) *segmentIndex {
 		return index
 	}
 	index = l.readIndex(s)
+	if index.unread {
+		return index
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s.index = index
@@ -258,20 +262,18 @@ func (l *lane) readIndex(s *segment) *segmentIndex {
 	f, err := os.Open(s.path)
 	if err != nil {
 		l.j.opts.log.Error("read event log segment", "segment", s.path, "error", err)
-		return &segmentIndex{segmentSummary: segmentSummary{end: s.size, last: l.viewOf(s).last}, many: true}
+		return &segmentIndex{segmentSummary: segmentSummary{end: s.size, last: l.viewOf(s).last}, many: true, unread: true}
 	}
 	defer f.Close()
 	if index, ok := readFooter(f, s.size, s.first); ok {
 		return index
 	}
 	v := l.viewOf(s)
-	index, scan := l.readFrames(s, f, v.end, v.limit)
+	index, scan := l.readFrames(f, s, v.end, v.limit, func(d damagedRange) { l.damaged(s, d) }, nil)
 	if next := max(index.last+1, s.first); v.following != nil && next < v.limit {
 		last := v.limit - 1
 		if h, err := headerOf(v.following.path); err == nil {
 			last = h.before // what is between is no loss: sequences are skipped after a crash
-		} else if scan.off == v.end {
-			return index
 		}
 		if next <= last {
 			l.damaged(s, damagedRange{off: scan.off, to: v.end, first: next, last: last})
@@ -292,13 +294,15 @@ func (x *segmentIndex) clone() *segmentIndex {
 	return &c
 }
 
-// readFrames makes an index by reading. Damage between frames is reported; what follows the last frame is not.
-func (l *lane) readFrames(s *segment, f *os.File, end int64, limit uint64) (*segmentIndex, *frameScanner) {
-	scan := &frameScanner{src: f, salt: l.salt, end: end, next: s.first, limit: limit, chunk: 4 * scanChunk}
-	scan.damage = func(d damagedRange) { l.damaged(s, d) }
+// readFrames makes an index by reading. Damage between frames goes to damage; each frame goes to each, if given.
+func (l *lane) readFrames(
+	f *os.File, s *segment, end int64, limit uint64, damage func(damagedRange), each func(*frame),
+) (*segmentIndex, *frameScanner) {
+	scan := &frameScanner{src: f, salt: l.salt, end: end, next: s.first, limit: limit, chunk: 4 * scanChunk, damage: damage}
 	if h, size, err := readSegmentHeader(f); err == nil {
 		scan.off, scan.salt = int64(size), h.salt
 	}
+	scan.start = scan.off
 	index := &segmentIndex{}
 	index.end = scan.off
 	var fr frame
@@ -306,6 +310,9 @@ func (l *lane) readFrames(s *segment, f *os.File, end int64, limit uint64) (*seg
 		at, err := scan.scan(&fr)
 		if err != nil {
 			return index, scan
+		}
+		if each != nil {
+			each(&fr)
 		}
 		index.addDecoded(at, &fr)
 	}

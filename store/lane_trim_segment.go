@@ -1,13 +1,18 @@
 package store
 
-import "slices"
+import (
+	"errors"
+	"os"
+	"slices"
+)
 
 // wholeSegment lets go of the oldest segment without reading it, if its index says that nothing in it is wanted, or
-// that all of it is too old. It works only on a segment that the head has not entered and that takes no more frames.
+// that all of it is too old. It works only on a segment that the head has not entered and that takes no more frames;
+// the newest one may take more after a restart.
 func (t *laneTrim) wholeSegment() bool {
 	l := t.l
 	l.mu.Lock()
-	if len(l.segs) == 0 || !l.segs[0].sealed || l.passed > 0 || l.head > l.segs[0].first ||
+	if len(l.segs) < 2 || !l.segs[0].sealed || l.passed > 0 || l.head > l.segs[0].first ||
 		!t.worthLooking(l.segs[0]) {
 		l.mu.Unlock()
 		return false
@@ -60,8 +65,8 @@ func (t *laneTrim) worthLooking(s *segment) bool {
 
 // allHandled tells whether each topic of a segment has consumers and all of them are beyond it.
 func (t *laneTrim) allHandled(index *segmentIndex) bool {
-	if index.events == 0 {
-		return true
+	if index.unread {
+		return false
 	}
 	if index.many {
 		return t.allBeyond(index.last)
@@ -96,7 +101,7 @@ func (t *laneTrim) allBeyond(last uint64) bool {
 
 // loseAll records the loss of a whole segment by age; false if the index does not tell exactly what is lost.
 func (t *laneTrim) loseAll(index *segmentIndex) bool {
-	if index.many {
+	if index.many || index.unread {
 		return false
 	}
 	var lost []string
@@ -138,13 +143,14 @@ func (t *laneTrim) spanWanted(topic string, span *topicSpan) (wanted, exact bool
 }
 
 // releaseMiddle lets go of segments behind the head segment in which everything is handled: an event at the head that
-// nobody wants must not keep others on disk.
+// nobody wants must not keep others on disk. A segment without a footer needs the one behind it, whose first sequence
+// tells where it ends, so that one stays.
 func (t *laneTrim) releaseMiddle() {
 	l := t.l
 	l.mu.Lock()
 	var segs []*segment
 	for i, s := range l.segs {
-		if i > 0 && s.sealed && t.worthLooking(s) {
+		if i > 0 && i < len(l.segs)-1 && s.sealed && t.worthLooking(s) {
 			segs = append(segs, s)
 		}
 	}
@@ -154,11 +160,44 @@ func (t *laneTrim) releaseMiddle() {
 			continue
 		}
 		l.mu.Lock()
-		if i := slices.Index(l.segs, s); i > 0 {
+		i := slices.Index(l.segs, s)
+		var before *segment
+		if i > 0 {
+			before = l.segs[i-1]
+		}
+		l.mu.Unlock()
+		if before == nil {
+			continue
+		}
+		footer := l.index(before).footer && l.syncFooter(before)
+		l.mu.Lock()
+		if i = slices.Index(l.segs, s); i > 0 && l.segs[i-1] == before && footer {
 			l.condemn(i)
 		}
 		l.mu.Unlock()
 	}
+}
+
+// syncFooter makes a footer durable, which nothing else needs.
+func (l *lane) syncFooter(s *segment) bool {
+	l.mu.Lock()
+	durable := s.durable
+	l.mu.Unlock()
+	if durable {
+		return true
+	}
+	f, err := l.j.opts.open(s.path, os.O_RDWR)
+	if err != nil {
+		return false // it is tried again
+	}
+	l.j.opts.count.fsyncs.Add(1)
+	if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		return false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s.durable = true
+	return true
 }
 
 // releaseRest lets go of the last segments of a lane without contract.

@@ -144,12 +144,16 @@ func (w *segmentWriter) zeroAhead(end int64) {
 	if to <= end {
 		return
 	}
-	if err := w.put(make([]byte, to-end), end); err != nil {
-		_ = w.file.Truncate(end) // zeros beyond the end are harmless
-		return
+	for at := end; at < to; at += int64(len(zeros)) {
+		if err := w.put(zeros[:min(int64(len(zeros)), to-at)], at); err != nil {
+			_ = w.file.Truncate(end) // zeros beyond the end are harmless
+			return
+		}
 	}
 	w.ahead = to
 }
+
+var zeros [64 << 10]byte // never written to: its pages cost no memory
 
 // finish writes the footer and cuts off what was set aside. There is no sync: see segment_footer.go.
 func (w *segmentWriter) finish(first uint64) (size int64, err error) {

@@ -38,6 +38,8 @@ type segmentIndex struct {
 	segmentSummary
 	topics map[string]*topicSpan
 	many   bool // more topics than are listed
+	footer bool // it is in the segment's footer too
+	unread bool // the segment could not be read, and nothing is known
 	marks  []segmentMark
 
 	recent     *topicSpan // of recentName: most frames have the topic of the one before
@@ -191,7 +193,7 @@ func readFooter(src io.ReaderAt, size int64, first uint64) (*segmentIndex, bool)
 	if crc32.Checksum(body, castagnoli) != binary.LittleEndian.Uint32(lengthAndSum[4:]) {
 		return nil, false
 	}
-	x := &segmentIndex{segmentSummary: s}
+	x := &segmentIndex{segmentSummary: s, footer: true}
 	return x, x.decodeBody(body, first)
 }
 

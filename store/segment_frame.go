@@ -26,6 +26,7 @@ const (
 	maxFrameSize    = 64 << 20
 
 	framePrepared = 1 // part of an append to several lanes: valid as the last frame of a lane only if committed
+	frameFirst    = 2 // the first of the frames that were written and synced together
 	txIDSize      = 16
 )
 
@@ -167,8 +168,9 @@ func payloadSum(b []byte, salt laneSalt) uint32 {
 	return crc32.Update(uint32(salt), castagnoli, b[frameHeaderSize:])
 }
 
-// sealFrame gives a frame its first sequence and finishes its checksum.
-func sealFrame(b []byte, first uint64, sum uint32) {
+// sealFrame gives a frame its first sequence and further flags, and finishes its checksum.
+func sealFrame(b []byte, first uint64, flags byte, sum uint32) {
+	b[3] |= flags
 	binary.LittleEndian.PutUint64(b[8:], first)
 	binary.LittleEndian.PutUint32(b[20:], crc32.Update(sum, castagnoli, b[:20]))
 }

@@ -12,8 +12,10 @@ type frameScanner struct {
 	src  io.ReaderAt
 	salt laneSalt
 	off  int64 // of the next frame
-	end  int64 // no frame reaches beyond
-	next uint64
+	// start is where the first frame begins, if the caller noted it.
+	start int64
+	end   int64 // no frame reaches beyond
+	next  uint64
 	// limit is the first sequence that the following segment holds: frames from there on are left over from a failed
 	// write, and void. 0: there is none.
 	limit uint64
