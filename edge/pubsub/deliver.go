@@ -81,7 +81,7 @@ func (x *subscription) close() {
 		return
 	}
 	if err := x.sub.Close(); err != nil {
-		x.log.Error("subscription did not close cleanly", "err", err)
+		x.log.Error("subscription did not close cleanly", "error", err)
 	}
 }
 
@@ -126,7 +126,7 @@ func (x *subscription) prepare(e *Event) (Delivery, fate) {
 	d.TraceParent = or(d.TraceParent, noTrace)
 	path, ok, err := x.route(d.Envelope)
 	if err != nil {
-		x.warn("routing rule cannot be evaluated", e, "err", err)
+		x.warn("routing rule cannot be evaluated", e, "error", err)
 		return d, malformed
 	}
 	if !ok {
@@ -270,7 +270,7 @@ func (x *subscription) deadLetter(ctx context.Context, e *Event) error {
 		err = x.svc.put(ctx, x.inst, x.app, []Event{letter})
 	}
 	if err != nil {
-		x.log.Error("dead letter not kept", "deadLetterTopic", topic, "sequence", e.Sequence, "err", err)
+		x.log.Error("dead letter not kept", "deadLetterTopic", topic, "sequence", e.Sequence, "error", err)
 	}
 	return err
 }

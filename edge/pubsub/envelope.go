@@ -192,79 +192,86 @@ func completeEnvelope(a *attributes, event []byte) ([]byte, error) {
 			return nil, err
 		}
 	}
-	dst := append(make([]byte, 0, len(event)+384), '{')
-	var has struct{ time, traceID, traceState, source, typ, version, expiration bool }
-	userParent, userParentRaw := false, []byte(nil)
-	ok := members(event, func(name, value []byte) {
-		null := string(value) == "null"
-		switch string(name) {
-		case "topic", "pubsubname":
-			return
-		case "expiration":
-			if !a.Expires.IsZero() {
-				return
-			}
-		case "time":
-			has.time = true
-		case "traceid":
-			has.traceID = true
-		case "traceparent":
-			userParent, userParentRaw = true, value
-		case "tracestate":
-			has.traceState = true
-		case "source":
-			if null {
-				return
-			}
-			has.source = true
-		case "type":
-			if null {
-				return
-			}
-			has.typ = true
-		case "specversion":
-			if null {
-				return
-			}
-			has.version = true
-		}
-		dst = appendString(dst, name)
-		dst = append(append(append(dst, ':'), value...), ',')
-	})
-	if !ok {
+	c := completion{dst: append(make([]byte, 0, len(event)+384), '{'), attributes: a}
+	if !members(event, c.keep) {
 		return nil, notAnObject(event)
 	}
-	if !a.Expires.IsZero() {
-		dst = a.Expires.UTC().AppendFormat(append(dst, `"expiration":"`...), time.RFC3339)
+	return c.finish(), nil
+}
+
+// completion is an envelope that is being completed: first all members that stay, then those that it lacks.
+type completion struct {
+	*attributes
+	dst                                                           []byte
+	hasTime, hasTraceID, hasState, hasSource, hasType, hasVersion bool
+	parent                                                        []byte // the publisher's own traceparent
+}
+
+// keep takes a member over, unless it is replaced.
+func (c *completion) keep(name, value []byte) {
+	null := string(value) == "null"
+	switch string(name) {
+	case "topic", "pubsubname":
+		return
+	case "expiration":
+		if !c.Expires.IsZero() {
+			return
+		}
+	case "time":
+		c.hasTime = true
+	case "traceid":
+		c.hasTraceID = true
+	case "traceparent":
+		c.parent = value
+	case "tracestate":
+		c.hasState = true
+	case "source":
+		c.hasSource = !null
+	case "type":
+		c.hasType = !null
+	case "specversion":
+		c.hasVersion = !null
+	}
+	if null && (string(name) == "source" || string(name) == "type" || string(name) == "specversion") {
+		return
+	}
+	c.dst = appendString(c.dst, name)
+	c.dst = append(append(append(c.dst, ':'), value...), ',')
+}
+
+func (c *completion) finish() []byte {
+	dst := c.dst
+	if !c.Expires.IsZero() {
+		dst = c.Expires.UTC().AppendFormat(append(dst, `"expiration":"`...), time.RFC3339)
 		dst = append(dst, `",`...)
 	}
-	dst = appendString(append(dst, `"pubsubname":`...), a.PubSub)
-	dst = appendString(append(dst, `,"topic":`...), a.Topic)
-	if !has.source {
+	dst = appendString(append(dst, `"pubsubname":`...), c.PubSub)
+	dst = appendString(append(dst, `,"topic":`...), c.Topic)
+	if !c.hasSource {
 		dst = append(dst, `,"source":"`+defaultSource+`"`...)
 	}
-	if !has.version {
+	if !c.hasVersion {
 		dst = append(dst, `,"specversion":"`+specVersion+`"`...)
 	}
-	if !has.time {
-		dst = a.Time.AppendFormat(append(dst, `,"time":"`...), time.RFC3339)
+	if !c.hasTime {
+		dst = c.Time.AppendFormat(append(dst, `,"time":"`...), time.RFC3339)
 		dst = append(dst, '"')
 	}
 	switch {
-	case has.traceID:
-	case userParent: // the publisher's own trace context is kept
-		dst = append(append(dst, `,"traceid":`...), userParentRaw...)
+	case c.hasTraceID:
+	case c.parent != nil: // the publisher's own trace context is kept
+		dst = append(append(dst, `,"traceid":`...), c.parent...)
 	default:
-		dst = appendString(append(dst, `,"traceid":`...), a.TraceParent)
-		dst = appendString(append(dst, `,"traceparent":`...), a.TraceParent)
+		dst = appendString(append(dst, `,"traceid":`...), c.TraceParent)
+		dst = appendString(append(dst, `,"traceparent":`...), c.TraceParent)
 	}
-	if !has.traceState {
-		dst = appendString(append(dst, `,"tracestate":`...), a.TraceState)
+	if !c.hasState {
+		dst = appendString(append(dst, `,"tracestate":`...), c.TraceState)
 	}
-	if !has.typ {
+	if !c.hasType {
 		dst = append(dst, `,"type":"`+defaultType+`"`...)
 	}
-	return append(dst, '}'), nil
+	return append(dst, '}')
 }
 
 // reencode makes JSON valid UTF-8.

@@ -284,7 +284,7 @@ func (m *member) call(events []Event) (verdicts []Verdict, err error) {
 func (r *reader) pause(ctx context.Context, doing string, err error) {
 	r.failures++
 	if bits.OnesCount(uint(r.failures)) == 1 {
-		r.log.Warn(doing, "err", err, "failures", r.failures)
+		r.log.Warn(doing, "error", err, "failures", r.failures)
 	}
 	sleep(ctx, r.g.c.Reconnect.wait(r.failures))
 }

@@ -33,7 +33,7 @@ func (s *Service) tend(ctx context.Context, a *application) {
 		}
 		failures++
 		if failures&(failures-1) == 0 && ctx.Err() == nil {
-			s.log.Warn("subscriptions are not complete yet", "app", a.id, "err", err, "failures", failures)
+			s.log.Warn("subscriptions are not complete yet", "app", a.id, "error", err, "failures", failures)
 		}
 		wait, cancel := context.WithTimeout(ctx, backoff.wait(failures))
 		select {
@@ -76,7 +76,7 @@ func (s *Service) ask(ctx context.Context, a *application) error {
 // settle reconciles now, and has what fails tried again.
 func (s *Service) settle(ctx context.Context, a *application) {
 	if err := s.reconcile(ctx, a); err != nil {
-		s.log.Warn("subscriptions are not complete yet", "app", a.id, "err", err)
+		s.log.Warn("subscriptions are not complete yet", "app", a.id, "error", err)
 	}
 	a.wake()
 }
@@ -183,7 +183,7 @@ func (s *Service) start(ctx context.Context, a *application, p plan) (*subscript
 	}
 	sub, err := s.newSubscription(a.id, p, a.channel)
 	if err != nil {
-		log.Error("subscription cannot start", "err", err)
+		log.Error("subscription cannot start", "error", err)
 		return nil, nil
 	}
 	c := consumer(a.id, "app", p)

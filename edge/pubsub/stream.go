@@ -212,7 +212,7 @@ func (st *Stream) end() {
 	for _, o := range others { // one of them may have the durable place now
 		if o.spec.key() == st.spec.key() {
 			if err := o.follow(context.Background()); err != nil {
-				st.svc.log.Error("stream did not take over the durable place", "app", a.id, "pubsub", st.spec.PubSub, "topic", st.spec.Topic, "err", err)
+				st.svc.log.Error("stream did not take over the durable place", "app", a.id, "pubsub", st.spec.PubSub, "topic", st.spec.Topic, "error", err)
 			}
 		}
 	}
