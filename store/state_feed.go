@@ -76,16 +76,17 @@ type setTracking struct {
 }
 
 func (m *setTracking) committed() {
-	if m.match == nil {
-		return
-	}
-	m.st.track.Store(&tracking{match: m.match})
-	if m.found {
+	if m.match != nil && m.found {
 		m.st.signal()
 	}
 }
 
 func (m *setTracking) apply(tx *writeTx) (changed bool, err error) {
+	if m.match != nil {
+		// Now, not when it is committed: a write that follows in the same commit must not leave an unsure mark, which
+		// nobody would settle.
+		m.st.track.Store(&tracking{match: m.match})
+	}
 	b := tx.Bucket(m.st.synced)
 	was := b != nil && b.Get([]byte(trackedKey)) != nil
 	if m.match == nil {
