@@ -41,6 +41,10 @@ func TestService_Applications(t *testing.T) {
 			w.start(t, "three", three, limited)
 			w.publish(t, "a", numbers(1, 3)...)
 			synctest.Wait()
+			four := &fakeApp{}
+			w.start(t, "four", four, own)
+			synctest.Wait()
+			wantEqual(t, "four, under a name of its own", four.paths(), one.paths())
 			wantEqual(t, "one", one.paths(), []string{"/a 1", "/a 2", "/a 3"})
 			wantEqual(t, "two", two.paths(), one.paths())
 			wantEqual(t, "three, not in the scopes", three.paths(), nil)

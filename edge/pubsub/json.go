@@ -139,7 +139,8 @@ func skipNested(b []byte, i, depth int) (int, bool) {
 	if i < len(b) && b[i] == end {
 		return i + 1, true
 	}
-	for ok := true; ; {
+	var ok bool
+	for {
 		if object {
 			if i, ok = skipKey(b, i); !ok {
 				return i, false

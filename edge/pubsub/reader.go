@@ -233,7 +233,6 @@ func (r *reader) offer(ctx context.Context, events []Event, settle func([]Event,
 			events = events[len(verdicts):]
 		}
 		if err != nil {
-			events = nil
 			r.unreachable(ctx, members, err)
 			return
 		}
