@@ -3,22 +3,30 @@
 # GOOS, GOARCH and GOARM choose the target; VERSION is linked in; LDFLAGS are added.
 set -euo pipefail
 
-# Inlining is worth its bytes only where time is spent: everything else is built without it, which takes about a
-# megabyte off the device's binary. `make bench` and `make size` show both sides.
-hot=(
-	runtime 'internal/runtime/...' internal/abi internal/bytealg internal/byteorder internal/poll internal/reflectlite
-	internal/strconv internal/sync sync sync/atomic bytes strings strconv unicode/utf8 slices maps sort math math/bits
-	bufio io errors context time syscall net net/http net/http/internal net/textproto net/url reflect
-	encoding/binary encoding/base64 hash/crc32 'crypto/internal/...' crypto/subtle crypto/sha256
-	'go.etcd.io/bbolt/...' 'github.com/tinylib/msgp/...'
-	google.golang.org/grpc google.golang.org/grpc/internal/transport google.golang.org/grpc/mem 'google.golang.org/grpc/encoding/...'
-	google.golang.org/protobuf/proto google.golang.org/protobuf/internal/impl google.golang.org/protobuf/encoding/protowire
-	golang.org/x/net/http2/hpack 'github.com/edged-io/edged/...'
+# Inlining is worth its bytes only where time is spent. These packages run seldom, or wait for a disk or a network: without
+# it the device's binary is a megabyte smaller. Small packages that others call are not here, since -l would keep their
+# functions from being inlined everywhere.
+cold=(
+	'crypto/tls' 'crypto/x509/...' crypto/hpke crypto/ecdsa crypto/rsa crypto/dsa crypto/elliptic encoding/asn1 encoding/pem math/big
+	encoding/gob encoding/json encoding/csv 'regexp/...' 'compress/...' 'text/...' 'html/...' 'mime/...' fmt flag 'log/slog/...' os/exec
+	os/user runtime/pprof runtime/trace internal/profile 'internal/trace/...' internal/fmtsort internal/godebug 'vendor/...'
+	'golang.org/x/text/...' 'golang.org/x/crypto/...' golang.org/x/net/idna golang.org/x/net/http2 'golang.org/x/net/http/...'
+	'google.golang.org/genproto/...' google.golang.org/protobuf/encoding/protojson google.golang.org/protobuf/encoding/prototext
+	google.golang.org/protobuf/internal/filedesc google.golang.org/protobuf/internal/filetype
+	'google.golang.org/protobuf/internal/encoding/...' 'google.golang.org/protobuf/reflect/...' 'google.golang.org/protobuf/types/...'
+	'google.golang.org/grpc/balancer/...' 'google.golang.org/grpc/resolver/...' 'google.golang.org/grpc/credentials/...'
+	'google.golang.org/grpc/reflection/...' 'google.golang.org/grpc/channelz/...' 'google.golang.org/grpc/internal/...'
+	'github.com/dapr/dapr/...' 'go.yaml.in/...' 'github.com/nats-io/...' 'github.com/eclipse/...' 'github.com/gorilla/...'
+	'github.com/klauspost/...' 'github.com/shirou/...' 'github.com/tklauser/...' 'github.com/coreos/...' 'github.com/fxamacker/...'
+	'github.com/x448/...' 'github.com/VictoriaMetrics/...' 'github.com/valyala/...' 'go.opentelemetry.io/...'
+	github.com/edged-io/edged/edge github.com/edged-io/edged/edge/admin github.com/edged-io/edged/edge/resource
+	github.com/edged-io/edged/edge/secret github.com/edged-io/edged/mqtt github.com/edged-io/edged/sync 'github.com/edged-io/edged/cmd/...'
 )
-gcflags=(-gcflags=all=-l)
-for package in "${hot[@]}"; do
-	gcflags+=("-gcflags=$package=") # the last pattern that matches counts
+gcflags=()
+for package in "${cold[@]}"; do
+	gcflags+=("-gcflags=$package=-l")
 done
+gcflags+=(-gcflags=google.golang.org/grpc/internal/transport=) # the last pattern that matches counts: this one is hot
 
 ldflags="-s -w -X main.version=${VERSION:-0.0.0} ${LDFLAGS:-}"
 if [ "${GOARCH:-}" = arm ]; then
