@@ -39,10 +39,9 @@ func TestService_Applications(t *testing.T) {
 			w.start(t, "one", one, spec("a", "/a"))
 			w.start(t, "two", two, spec("a", "/a"))
 			w.start(t, "three", three, limited)
-			w.publish(t, "a", numbers(1, 3)...)
-			synctest.Wait()
 			four := &fakeApp{}
 			w.start(t, "four", four, own)
+			w.publish(t, "a", numbers(1, 3)...)
 			synctest.Wait()
 			wantEqual(t, "four, under a name of its own", four.paths(), one.paths())
 			wantEqual(t, "one", one.paths(), []string{"/a 1", "/a 2", "/a 3"})

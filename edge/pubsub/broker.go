@@ -5,6 +5,7 @@ package pubsub
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/edged-io/edged/edge/fault"
@@ -40,6 +41,8 @@ type Consumer struct {
 	Reconnect  Backoff // between attempts to reach the receiver: 100 ms to 5 s
 	// Volatile consumers leave nothing behind: they start at Newest and are forgotten when they close.
 	Volatile bool
+	// Metadata is the subscription's, for components outside that know more than this package does. Not to be changed.
+	Metadata map[string]string
 }
 
 // Backoff grows from Min to Max by doubling, each wait shortened at random by up to half. Zero fields mean the defaults
@@ -56,13 +59,27 @@ type Subscription interface {
 
 // Broker is a pub/sub component. It is safe for concurrent use.
 type Broker interface {
-	// Publish returns when all events are accepted with the component's durability, or an error and none is.
+	// Publish returns when all events are accepted with the component's durability, or an error and none is; a component
+	// outside that accepted some of them returns a *PartialError.
 	Publish(ctx context.Context, events []Event) error
 	// Subscribe starts a consumer; h is called from one goroutine per lane until Close. Subscriptions that give the same
 	// durable name and filter are one consumer: each event goes to one of them, still in order.
 	Subscribe(ctx context.Context, c Consumer, h Handler) (Subscription, error)
 	// Features lists what the component can do, in Dapr's words.
 	Features() []string
+}
+
+// PartialError reports that a component outside accepted some of the events that were published together.
+type PartialError struct {
+	Failed map[int]error // by the position of the event
+}
+
+// Error tells how many events were refused, and why one of them was.
+func (e *PartialError) Error() string {
+	for _, err := range e.Failed {
+		return fmt.Sprintf("%d events were not accepted: %v", len(e.Failed), err)
+	}
+	return "no event was refused"
 }
 
 // ErrTopicFull reports that a topic's contract refuses new events until consumers catch up. Nothing was kept.

@@ -215,7 +215,7 @@ func consumer(app, kind string, p plan) Consumer {
 	if start == "" {
 		start = property(p.inst.Spec.Properties, "startFrom")
 	}
-	c := Consumer{Name: kind + ":" + or(id, app) + ":" + p.spec.Topic, Filter: p.spec.Topic, Start: Oldest}
+	c := Consumer{Name: kind + ":" + or(id, app) + ":" + p.spec.Topic, Filter: p.spec.Topic, Start: Oldest, Metadata: p.spec.Metadata}
 	if strings.EqualFold(start, string(Newest)) {
 		c.Start = Newest
 	}

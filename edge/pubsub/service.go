@@ -103,7 +103,7 @@ func (s *Service) Publish(ctx context.Context, app string, p Publication) error 
 	return s.send(ctx, inst, app, p.Topic, []Event{e}, false)
 }
 
-// BulkPublish accepts all entries or none: when the broker refuses them, failed names each of them. Errors are API
+// BulkPublish accepts all entries or none, or as many as a broker outside takes: failed names those refused. Errors are API
 // errors, as Dapr's bulk publish answers them. Data, content type and trace state of p itself are not used.
 func (s *Service) BulkPublish(ctx context.Context, app string, p Publication, entries []BulkEntry) (failed []FailedEntry, err error) {
 	inst, raw, err := s.target(app, &p)
@@ -129,9 +129,16 @@ func (s *Service) BulkPublish(ctx context.Context, app string, p Publication, en
 	if err = s.send(ctx, inst, app, p.Topic, events, true); err == nil {
 		return nil, nil
 	}
-	failed = make([]FailedEntry, len(entries))
+	var partial *PartialError
+	some := errors.As(err, &partial)
 	for i, entry := range entries {
-		failed[i] = FailedEntry{ID: entry.ID, Err: errors.Unwrap(err)}
+		cause := errors.Unwrap(err)
+		if some {
+			if cause = partial.Failed[i]; cause == nil {
+				continue
+			}
+		}
+		failed = append(failed, FailedEntry{ID: entry.ID, Err: cause})
 	}
 	return failed, err
 }
