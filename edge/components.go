@@ -28,6 +28,8 @@ type components struct {
 	log     *slog.Logger
 	store   *store.Store
 	device  string
+	group   string // consumer group in brokers outside
+	sockets socketFolder
 	topics  []pubsub.Contract
 	dropIn  *dropIn
 	states  component.Set[state.Store]
@@ -158,11 +160,11 @@ func (c *components) create(ctx context.Context, spec component.Spec) error {
 		if err := state.CheckSpec(spec); err != nil {
 			return err
 		}
-		return put(ctx, c, c.stateTypes(), &c.states, spec)
+		return put(ctx, c, plug(c.sockets, c.stateTypes(), spec.Type, attachState), &c.states, spec)
 	case "pubsub":
-		return put(ctx, c, c.brokerTypes(), &c.brokers, spec)
+		return put(ctx, c, plug(c.sockets, c.brokerTypes(), spec.Type, c.attachPubSub), &c.brokers, spec)
 	case "secretstores":
-		return put(ctx, c, c.secretTypes(), &c.secrets, spec)
+		return put(ctx, c, plug(c.sockets, c.secretTypes(), spec.Type, attachSecrets), &c.secrets, spec)
 	}
 	return fmt.Errorf("there are no components of type %s in this version", spec.Type)
 }

@@ -151,10 +151,14 @@ func (rt *Runtime) openStore(context.Context) (err error) {
 }
 
 func (rt *Runtime) openComponents(ctx context.Context) error {
-	rt.comps = &components{log: rt.log, store: rt.store, device: rt.cfg.Device, topics: rt.cfg.contracts(), dropIn: rt.cfg.dropIn}
+	rt.comps = &components{
+		log: rt.log, store: rt.store, device: rt.cfg.Device, group: rt.cfg.Device, topics: rt.cfg.contracts(), dropIn: rt.cfg.dropIn,
+		sockets: newSocketFolder(rt.opts.Getenv, rt.cfg.dropIn != nil),
+	}
 	resolver := resource.Resolver{Getenv: rt.opts.Getenv, PodName: rt.opts.Getenv("POD_NAME")}
 	if d := rt.cfg.dropIn; d != nil {
 		resolver.AppID, resolver.Namespace = rt.cfg.Apps[0].ID, d.namespace
+		rt.comps.group = resolver.AppID
 	}
 	if err := rt.comps.load(ctx, resource.SecretStoresFirst(rt.set.Components), resolver); err != nil {
 		return err

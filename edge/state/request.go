@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"reflect"
 	"strconv"
 	"strings"
 	"time"
@@ -41,7 +42,7 @@ func originalKey(full string) string {
 
 // op makes the store's operation of a write.
 func (t *target) op(w *Write) (op Op, err error) {
-	op = Op{ETag: w.ETag, HasETag: w.HasETag && w.ETag != "", Concurrency: w.Concurrency}
+	op = Op{ETag: w.ETag, HasETag: w.HasETag && w.ETag != "", Concurrency: w.Concurrency, Consistency: w.Options.Consistency, Metadata: w.Metadata}
 	if w.Delete {
 		op.Kind = Delete
 	}
@@ -175,10 +176,12 @@ func commitEach(ctx context.Context, s Store, ops []Op) error {
 	}
 	var failed []error
 	invalid, other := false, false
+	var last error
 	for _, err := range s.ApplyEach(ctx, ops) {
-		if err == nil {
+		if err == nil || err == last && reflect.TypeOf(err).Comparable() { // one error for all: said once
 			continue
 		}
+		last = err
 		invalid = invalid || errors.Is(err, ErrETagInvalid)
 		other = other || !errors.Is(err, ErrETagInvalid) && !errors.Is(err, ErrETagMismatch)
 		failed = append(failed, etagFault(err))

@@ -114,7 +114,7 @@ func (s *Service) begin() time.Time {
 }
 
 // Get reads one key of app. An absent or expired key is not an error: Found is false.
-func (s *Service) Get(ctx context.Context, app, store, key string, _ map[string]string) (Read, error) {
+func (s *Service) Get(ctx context.Context, app, store, key string, metadata map[string]string) (Read, error) {
 	t, err := s.target(app, store)
 	if err != nil {
 		return Read{}, err
@@ -124,7 +124,7 @@ func (s *Service) Get(ctx context.Context, app, store, key string, _ map[string]
 		return Read{}, err
 	}
 	start := s.begin()
-	entries, err := t.Get(ctx, full)
+	entries, err := t.Get(withMetadata(ctx, metadata), full)
 	s.observed(&t, "get", start, err)
 	if err != nil {
 		return Read{}, fault.StateGet(store, key, err)
@@ -137,7 +137,7 @@ func (s *Service) Get(ctx context.Context, app, store, key string, _ map[string]
 }
 
 // BulkGet reads many keys; answer i belongs to key i. A key that cannot be read has its Err set and spoils no other.
-func (s *Service) BulkGet(ctx context.Context, app, store string, keys []string, _ map[string]string) ([]Read, error) {
+func (s *Service) BulkGet(ctx context.Context, app, store string, keys []string, metadata map[string]string) ([]Read, error) {
 	t, err := s.target(app, store)
 	if err != nil {
 		return nil, err
@@ -151,7 +151,13 @@ func (s *Service) BulkGet(ctx context.Context, app, store string, keys []string,
 	if len(keys) == 0 {
 		return nil, nil
 	}
+	ctx = withMetadata(ctx, metadata)
 	start := s.begin()
+	if b, ok := t.Store.(BulkReader); ok {
+		out, err := t.bulkRead(ctx, b, keys, full)
+		s.observed(&t, "bulk_get", start, err)
+		return out, err
+	}
 	entries, err := t.Get(ctx, full...)
 	s.observed(&t, "bulk_get", start, err)
 	if ctx.Err() != nil {
@@ -165,6 +171,23 @@ func (s *Service) BulkGet(ctx context.Context, app, store string, keys []string,
 		}
 		if out[i], out[i].Err = t.read(k, entries[i]); out[i].Err != nil {
 			out[i] = Read{Entry: Entry{Key: k}, Err: out[i].Err}
+		}
+	}
+	return out, nil
+}
+
+func (t *target) bulkRead(ctx context.Context, b BulkReader, keys, full []string) ([]Read, error) {
+	entries, errs, err := b.BulkGet(ctx, full)
+	if err != nil {
+		return nil, fault.StateBulkGet(err)
+	}
+	out := make([]Read, len(keys))
+	for i, key := range keys {
+		if errs[i] == nil {
+			out[i], errs[i] = t.read(key, entries[i])
+		}
+		if errs[i] != nil {
+			out[i] = Read{Entry: Entry{Key: key}, Err: errs[i]}
 		}
 	}
 	return out, nil

@@ -52,6 +52,9 @@ type Op struct {
 	HasETag     bool
 	Concurrency Concurrency
 	TTL         time.Duration // 0: never expires
+	// Consistency and Metadata are as the application wrote them, for components that know more than this package does.
+	Consistency string
+	Metadata    map[string]string
 }
 
 // Store is a state store component. Keys are complete (`appid||key` is the Service's doing). All methods are safe for
@@ -79,6 +82,30 @@ func (e *OpError) Error() string { return "key " + e.Key + ": " + e.Err.Error() 
 
 // Unwrap returns the cause.
 func (e *OpError) Unwrap() error { return e.Err }
+
+// BulkReader is the optional ability to read many keys in a call of its own: errs[i] says why key i could not be read, and
+// err that the call failed as a whole.
+type BulkReader interface {
+	BulkGet(ctx context.Context, keys []string) (entries []Entry, errs []error, err error)
+}
+
+// metadataKey is where a call's request metadata travels.
+type metadataKey struct{}
+
+// withMetadata gives a call its request metadata, such as a partition key, which only some components know.
+func withMetadata(ctx context.Context, metadata map[string]string) context.Context {
+	if len(metadata) == 0 {
+		return ctx
+	}
+	return context.WithValue(ctx, metadataKey{}, metadata)
+}
+
+// RequestMetadata returns the metadata of the request that a store is serving; nil if there is none. It is not to be
+// changed.
+func RequestMetadata(ctx context.Context) map[string]string {
+	m, _ := ctx.Value(metadataKey{}).(map[string]string)
+	return m
+}
 
 // Scanner is the optional ability to walk keys in byte order: the query API, prefix deletes and sync use it.
 // fn must not keep e.Value; returning false stops the walk. Expired keys are not shown.
