@@ -30,6 +30,7 @@ var errStopped = errors.New("stopped: the upstream holds an epoch of this device
 type eventLane struct {
 	s        *Sync
 	rules    laneRules
+	gaps     func(limit int) []pubsub.Gap
 	journal  pubsub.Lane
 	lane     Lane
 	consumer string
@@ -50,9 +51,9 @@ type eventLane struct {
 	common     map[uint64]uint64 // events of the epoch that this one came from
 }
 
-func newEventLane(s *Sync, rules laneRules, journal pubsub.Lane) *eventLane {
+func newEventLane(s *Sync, rules laneRules, of pubsub.Journal, journal pubsub.Lane) *eventLane {
 	return &eventLane{
-		s: s, rules: rules, journal: journal, max: s.cfg.Batch.MaxEvents,
+		s: s, rules: rules, gaps: of.Gaps, journal: journal, max: s.cfg.Batch.MaxEvents,
 		lane:     Lane{Kind: Events, Name: strings.Join([]string{token(rules.lane), token(rules.pubsub), token(journal.Name())}, ".")},
 		consumer: "upstream/" + rules.lane,
 	}
@@ -121,7 +122,11 @@ func (l *eventLane) session(ctx context.Context) error {
 				continue
 			}
 		}
-		b, err := l.build(waiting, caps)
+		gaps, err := l.missing(after, waiting[0].Sequence)
+		if err != nil {
+			return err
+		}
+		b, err := l.build(gaps, waiting, caps)
 		if err != nil {
 			return l.learn(ctx, err, nil)
 		}
@@ -177,7 +182,11 @@ type load struct {
 }
 
 // build makes a batch of the first events, as large as a batch may be now.
-func (l *eventLane) build(events []pubsub.Event, caps Caps) (b load, err error) {
+func (l *eventLane) build(gaps []Change, events []pubsub.Event, caps Caps) (b load, err error) {
+	for _, g := range gaps {
+		b.changes, b.last = append(b.changes, g), g
+		b.size += len(g.Value) + headerBytes
+	}
 	limit := int(l.s.cfg.Batch.MaxBytes)
 	budget := min(l.s.turns.bytes(), limit)
 	for _, e := range events {
@@ -197,7 +206,7 @@ func (l *eventLane) build(events []pubsub.Event, caps Caps) (b load, err error) 
 			return b, err
 		}
 		n := len(c.Value) + len(c.Name) + headerBytes
-		if b.size > 0 && b.size+n > limit {
+		if b.used > 0 && b.size+n > limit {
 			break
 		}
 		b.used++
@@ -255,17 +264,51 @@ func (l *eventLane) change(e pubsub.Event, caps Caps) (Change, error) {
 	return c, nil
 }
 
+// gapRecord is what lies upstream in place of events that never come: {lane, from, to, reason} and what else is known.
+type gapRecord struct {
+	Lane   string    `json:"lane"`
+	From   uint64    `json:"from"`
+	To     uint64    `json:"to"`
+	Topics []string  `json:"topics,omitempty"`
+	Events uint64    `json:"events"` // of all topics of the journal's lane; at most
+	Bytes  int       `json:"bytes,omitempty"`
+	Reason string    `json:"reason"`
+	Time   time.Time `json:"time,omitzero"`
+}
+
+const gapsLooked = 64
+
+// missing makes a record for each gap of the journal between a position and the next event.
+func (l *eventLane) missing(after, next uint64) (out []Change, err error) {
+	if next <= after+1 {
+		return nil, nil
+	}
+	for _, g := range l.gaps(gapsLooked) {
+		if g.Lane != l.journal.Name() || g.To <= after || g.From >= next {
+			continue
+		}
+		from, to := max(g.From, after+1), min(g.To, next-1)
+		body, err := json.Marshal(gapRecord{
+			Lane: l.lane.Name, From: from, To: to, Topics: g.Topics, Events: min(g.Events, to-from+1), Reason: g.Reason, Time: g.Time,
+		})
+		if err != nil {
+			return nil, fmt.Errorf("write gap record: %w", err)
+		}
+		if n := len(out); n > 0 && out[n-1].Seq >= to {
+			continue // told already: each record has a number of its own
+		}
+		out = append(out, Change{Kind: Gap, Seq: to, Value: body})
+		l.note(func(st *LaneStatus) { st.Gaps++ })
+	}
+	return out, nil
+}
+
 // gap replaces an event that can not be sent with a record that says so.
 func (l *eventLane) gap(c Change, reason string) (Change, error) {
 	l.s.report.dropped(l.name(), reason, c.Seq, c.Name[:min(len(c.Name), 200)])
-	body, err := json.Marshal(struct {
-		Lane   string `json:"lane"`
-		From   uint64 `json:"from"`
-		To     uint64 `json:"to"`
-		Topic  string `json:"topic"`
-		Bytes  int    `json:"bytes"`
-		Reason string `json:"reason"`
-	}{l.lane.Name, c.Seq, c.Seq, c.Name[:min(len(c.Name), 1024)], len(c.Value), reason})
+	body, err := json.Marshal(gapRecord{
+		Lane: l.lane.Name, From: c.Seq, To: c.Seq, Topics: []string{c.Name[:min(len(c.Name), 1024)]}, Events: 1, Bytes: len(c.Value), Reason: reason,
+	})
 	return Change{Kind: Gap, Seq: c.Seq, Name: c.Name, Value: body}, err
 }
 

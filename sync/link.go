@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"os"
 	"strings"
 	"sync"
@@ -58,7 +59,21 @@ func newLink(cfg Config, device string, log *slog.Logger, secret func(context.Co
 
 var errOffline = errors.New("no link to the upstream")
 
-// open starts connecting. Only a configuration that can never work is an error.
+// dialFunc is a nats.CustomDialer.
+type dialFunc func(network, address string) (net.Conn, error)
+
+// Dial implements nats.CustomDialer.
+func (f dialFunc) Dial(network, address string) (net.Conn, error) { return f(network, address) }
+
+// dialer looks names up and dials until ctx is done, so that closing does not wait for a network that does not answer.
+func dialer(ctx context.Context) nats.CustomDialer {
+	return dialFunc(func(network, address string) (net.Conn, error) {
+		d := net.Dialer{Timeout: connectTimeout}
+		return d.DialContext(ctx, network, address)
+	})
+}
+
+// open starts connecting. It fails while the credentials can not be read.
 func (l *link) open(ctx context.Context) error {
 	credentials, err := l.credentials(ctx)
 	if err != nil {
@@ -70,6 +85,7 @@ func (l *link) open(ctx context.Context) error {
 		nats.ReconnectBufSize(-1), // else publishes while offline wait in memory and look done
 		nats.CustomReconnectDelay(l.cfg.Backoff.delay),
 		nats.PingInterval(pingEvery), nats.MaxPingsOutstanding(2),
+		nats.SetCustomDialer(dialer(ctx)), nats.SkipHostLookup(),
 		nats.Timeout(connectTimeout), nats.FlusherTimeout(writeTimeout), nats.ReconnectOnFlusherError(),
 		nats.CustomInboxPrefix(l.prefix),
 		nats.Compression(l.cfg.Compression),

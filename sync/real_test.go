@@ -2,6 +2,7 @@ package sync_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"os"
@@ -113,6 +114,7 @@ func (d *realDevice) settled(u upstream, id, topic string, want int) {
 	defer func() {
 		if d.t.Failed() {
 			d.t.Logf("%s: %+v, want %d; %+v", topic, got, want, d.sync.Status())
+			d.t.Logf("keys here %v, upstream %v", d.keys(), u.keys(d.t, id))
 		}
 	}()
 	eventually(d.t, "all is upstream", func() bool {
@@ -244,5 +246,80 @@ func BenchmarkRealDrain(b *testing.B) {
 		})
 		b.ReportMetric(benchEvents/time.Since(began).Seconds(), "events/s")
 		d.close()
+	}
+}
+
+// Events that the journal dropped before they could be sent are told upstream: no number is missing without a record.
+func TestRealStore_Gaps(t *testing.T) {
+	t.Parallel()
+	h := openHub(t, hubConfig(t))
+	u := newUpstream(t, h.ClientURL(), 1)
+	st, err := realstore.Open(filepath.Join(t.TempDir(), "data"), realstore.Options{Log: testLog(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	j, err := st.Journal("pubsub", []pubsub.Contract{{Match: "#", MaxEvents: 1000, WhenFull: pubsub.DropOldest}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := u.config("nats://127.0.0.1:1")
+	cfg.State, cfg.Events = nil, []edgesync.EventRule{{Topics: "#", Lane: "telemetry"}}
+	run := func(url string) *edgesync.Sync {
+		cfg.URL = url
+		s, err := edgesync.New(cfg, edgesync.Deps{
+			Device: "gw", Log: testLog(t), Meta: st.State("statestore"), Journals: func(string) (pubsub.Journal, bool) { return j, true },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() { _ = s.Run(t.Context()) }() // Close waits for it
+		return s
+	}
+	s := run(cfg.URL)
+	eventually(t, "the lane is attached", func() bool { return len(s.Status().Lanes) > 0 && len(j.Lanes("#")[0].Stat().Consumers) > 0 })
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for n := 1; n <= 5000; n += 100 {
+		var events []pubsub.Event
+		for k := range 100 {
+			events = append(events, event("t", n+k))
+		}
+		if err := j.Append(t.Context(), events); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s = run(u.url)
+	defer func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		if err := st.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	eventually(t, "the rest is upstream", func() bool { return len(s.Status().Lanes) > 0 && s.Status().Lanes[0].Position == 5000 })
+	covered := map[uint64]bool{}
+	for _, e := range u.events(t, "gw") {
+		if !strings.Contains(e.Subject, "._gap.") {
+			parts := strings.Split(e.MsgID, ":")
+			var seq uint64
+			if _, err := fmt.Sscan(parts[3], &seq); err != nil {
+				t.Fatal(err)
+			}
+			covered[seq] = true
+			continue
+		}
+		var g struct{ From, To uint64 }
+		if err := json.Unmarshal(e.Body, &g); err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("gap record: %s", e.Body)
+		for seq := g.From; seq <= g.To; seq++ {
+			covered[seq] = true
+		}
+	}
+	if len(covered) != 5000 {
+		t.Errorf("%d of 5000 numbers are accounted for", len(covered))
 	}
 }

@@ -247,7 +247,8 @@ func (l *stateLane) hello(ctx context.Context) (Caps, error) {
 			return caps, l.demand(ctx, resyncPut, "")
 		}
 		return caps, l.demand(ctx, resyncFull, "the upstream has no record of this device's state any more: comparing all keys")
-	case u.Epoch == old.Epoch && u.Pos == old.Pos && u.Rev == old.Rev:
+	case u.Epoch == old.Epoch && u.Pos == old.Pos && (u.Rev == old.Rev || old.Resync != ""):
+		l.cp.Cursor = u // a comparison that was interrupted moves the cursor's revision only
 		return caps, nil
 	case u.Epoch == old.Epoch && len(inflight) > 0 && u.Pos == inflight[len(inflight)-1].Sequence:
 		l.cp.Cursor = u // the answer was lost, not the batch

@@ -52,6 +52,7 @@ type LaneStatus struct {
 	Avoided   uint64            `json:"duplicatesAvoided"`   // changes that were found stored already, and not sent again
 	Resent    uint64            `json:"resent"`              // sent again because the upstream had lost them
 	Lost      uint64            `json:"lost"`                // positions that the upstream lost and the device no longer had
+	Gaps      uint64            `json:"gaps"`                // records of events that the journal dropped before they could be sent
 	Dropped   map[string]uint64 `json:"dropped,omitempty"`   // changes that can not be sent, by cause
 	Conflicts uint64            `json:"conflicts,omitempty"` // local writes to keys of the cloud, replaced by its values
 	LastError string            `json:"lastError,omitempty"`

@@ -101,8 +101,8 @@ func New(cfg Config, deps Deps) (*Sync, error) {
 	return s, nil
 }
 
-// Run connects and syncs until ctx is done or Close is called. It returns an error only for a configuration that can never
-// work; everything else it waits out. It may be called once.
+// Run connects and syncs until ctx is done or Close is called. Whatever is missing it waits for: it returns an error only
+// when it is called a second time.
 func (s *Sync) Run(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
@@ -115,10 +115,8 @@ func (s *Sync) Run(ctx context.Context) error {
 	s.mu.Unlock()
 	defer close(s.ended)
 	defer s.link.close()
-	if err := s.connect(ctx); err != nil || ctx.Err() != nil {
-		return err
-	}
 	var wg sync.WaitGroup
+	wg.Go(func() { s.connect(ctx) })
 	for _, start := range s.sources() {
 		wg.Go(func() { start(ctx) })
 	}
@@ -126,18 +124,16 @@ func (s *Sync) Run(ctx context.Context) error {
 	return nil
 }
 
-// connect tries until the connection can be configured: a secret or a file may still be missing.
-func (s *Sync) connect(ctx context.Context) error {
-	for attempt := 1; ; attempt++ {
+// connect tries until the connection can be configured: a secret or a file may still be missing. From then on the link
+// looks after itself.
+func (s *Sync) connect(ctx context.Context) {
+	until(ctx, s.cfg.Backoff, func() bool {
 		err := s.link.open(ctx)
-		if err == nil {
-			return nil
+		if err != nil {
+			s.link.failed(nil, err)
 		}
-		s.link.failed(nil, err)
-		if !pause(ctx, s.cfg.Backoff.delay(attempt)) {
-			return nil
-		}
-	}
+		return err == nil
+	})
 }
 
 // sources are what finds the lanes and runs them: the journals behind each lane and the store.
@@ -189,7 +185,7 @@ func (s *Sync) runLanes(ctx context.Context, rules laneRules) {
 	}
 	var wg sync.WaitGroup
 	for _, jl := range journal.Lanes(rules.filter) {
-		u := newEventLane(s, rules, jl)
+		u := newEventLane(s, rules, journal, jl)
 		wg.Go(func() { s.runUnit(ctx, u) })
 	}
 	wg.Wait()
