@@ -51,6 +51,7 @@ type application struct {
 	cancel    context.CancelFunc
 	wg        stdsync.WaitGroup
 	once      stdsync.Once
+	hosting   stdsync.Once
 	started   bool
 	ready     atomic.Bool
 }
@@ -238,8 +239,22 @@ type unasked struct{ *app.Channel }
 // Subscriptions returns none.
 func (unasked) Subscriptions(context.Context) ([]pubsub.Spec, error) { return nil, nil }
 
-func (a *application) healthChanged(_ context.Context, healthy bool) {
+// healthChanged pauses and resumes deliveries. An application that is healthy for the first time is asked what it hosts.
+func (a *application) healthChanged(ctx context.Context, healthy bool) {
+	if healthy && !a.rt.skips("config") {
+		a.hosting.Do(func() { a.askHosting(ctx) })
+	}
 	a.rt.pubsub.AppHealthy(a.cfg.ID, healthy)
+}
+
+func (a *application) askHosting(ctx context.Context) {
+	h, err := a.channel.Hosting(ctx)
+	switch {
+	case err != nil:
+		a.log.Warn("application configuration not read", "error", err)
+	case len(h.Entities) > 0:
+		a.log.Warn("the application hosts actors, which this version does not run", "types", h.Entities)
+	}
 }
 
 // stop ends deliveries, then the API, so that an application can use it while it finishes what it was given. Calls under
