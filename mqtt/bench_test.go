@@ -3,6 +3,7 @@ package mqtt_test
 import (
 	"context"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -22,15 +23,31 @@ const (
 // the library as it is, both 50 ahead of their acknowledgements. It prints both rates and their ratio.
 func BenchmarkBridge_Drain(b *testing.B) {
 	m := startMosquitto(b)
-	var ours, raw time.Duration
+	var ours, raw, oursCPU, rawCPU time.Duration
 	for range b.N {
+		begin := cpuTime(b)
 		raw += drainRaw(b, m.url())
+		between := cpuTime(b)
 		ours += drainBridge(b, m.url())
+		rawCPU += between - begin
+		oursCPU += cpuTime(b) - between
 	}
+	perEvent := func(d time.Duration) float64 { return float64(d.Nanoseconds()) / float64(drainEvents*b.N) / 1000 }
+	b.ReportMetric(perEvent(oursCPU), "bridge-µs-CPU/event")
+	b.ReportMetric(perEvent(rawCPU), "library-µs-CPU/event")
 	rate := func(d time.Duration) float64 { return float64(drainEvents*b.N) / d.Seconds() }
 	b.ReportMetric(rate(ours), "bridge-events/s")
 	b.ReportMetric(rate(raw), "library-events/s")
 	b.ReportMetric(rate(ours)/rate(raw), "ratio")
+}
+
+// cpuTime is what this process, not the broker, has used.
+func cpuTime(b *testing.B) time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 func drainBridge(b *testing.B, url string) time.Duration {
@@ -57,6 +74,7 @@ func drainRaw(b *testing.B, url string) time.Duration {
 	payload := make([]byte, drainBytes)
 	begin := time.Now()
 	c := rawClient(b, url, "raw")
+	defer c.Disconnect(100)
 	window := make(chan paho.Token, drainWindow)
 	var failed atomic.Bool
 	done := make(chan struct{})
@@ -109,9 +127,12 @@ func BenchmarkBridge_In(b *testing.B) {
 
 func drainDown(b *testing.B, url string) {
 	c := rawClient(b, url, "feeder")
+	defer c.Disconnect(100)
 	payload := append([]byte(`"`), append(make([]byte, 0, drainBytes), []byte(`x"`)...)...)
 	window := make(chan paho.Token, drainWindow)
+	done := make(chan struct{})
 	go func() {
+		defer close(done)
 		for token := range window {
 			token.WaitTimeout(10 * time.Second)
 		}
@@ -120,4 +141,5 @@ func drainDown(b *testing.B, url string) {
 		window <- c.Publish("down/a", 1, false, payload)
 	}
 	close(window)
+	<-done
 }

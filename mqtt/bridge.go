@@ -202,10 +202,7 @@ func (b *Bridge) subscribe(ctx, sendCtx context.Context) ([]pubsub.Subscription,
 	var subs []pubsub.Subscription
 	for i, box := range b.boxes {
 		r := &b.cfg.Out[i]
-		c := pubsub.Consumer{
-			Name: "bridge/" + b.cfg.Name + "/" + r.id(), Filter: r.Topics, Start: pubsub.Oldest,
-			MaxBatch: b.cfg.MaxInflight, Backoff: pubsub.Backoff{Min: time.Second, Max: time.Minute},
-		}
+		c := sender("bridge/"+b.cfg.Name+"/"+r.id(), r.Topics, b.cfg.MaxInflight)
 		s, err := b.opts.Broker.Subscribe(ctx, c, until(sendCtx, box.handle))
 		if err != nil {
 			return subs, fmt.Errorf("subscribe %s: %w", c.Name, err)
@@ -248,7 +245,7 @@ func (b *Bridge) Status() BridgeStatus {
 		s.In.Dropped[CauseOverflow] = n
 	}
 	for _, box := range b.boxes {
-		s.Refused = append(s.Refused, box.refused()...)
+		s.Refused = append(s.Refused, box.accused.refusals()...)
 	}
 	return s
 }

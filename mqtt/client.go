@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/bits"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -81,8 +82,7 @@ type Client struct {
 	end   endpoint
 	log   *slog.Logger
 	inbox *inbox
-	slots chan struct{} // one per publication in flight
-	epoch uint64        // session numbers grow from here
+	epoch uint64 // session numbers grow from here
 
 	mu     sync.Mutex
 	link   *link                    // nil while there is no connection
@@ -91,6 +91,8 @@ type Client struct {
 	status Status
 
 	sessions uint64 // attempts to open one, so that no two wills carry one number
+	ended    bool
+	strays   sync.WaitGroup // calls to the library that may outlive their connection
 }
 
 // subscription is a filter that we want, and what the broker said of it last.
@@ -138,10 +140,11 @@ func NewClient(o ClientOptions) (*Client, error) {
 	}
 	o = o.withDefaults()
 	c := &Client{
-		opts: o, end: end, slots: make(chan struct{}, o.MaxInflight),
+		opts: o, end: end,
 		log:    o.Log.With("broker", redact(o.URL), "client", o.ClientID),
 		change: make(chan struct{}), subs: map[string]*subscription{},
-		epoch: uint64(max(o.Clock().Unix(), 0)) << 16, //nolint:gosec // not negative
+		// Numbers of later processes are higher if the clock is right, and seldom the same if it is not.
+		epoch: uint64(max(o.Clock().UnixMilli(), 0))<<10 | rand.Uint64N(1<<10), //nolint:gosec // not negative, not a secret
 	}
 	c.inbox = newInbox(c)
 	c.status = Status{Broker: redact(o.URL), ClientID: o.ClientID, Since: o.Clock()}
@@ -151,6 +154,7 @@ func NewClient(o ClientOptions) (*Client, error) {
 // Run keeps the session alive until ctx ends, then says goodbye to the broker. It returns nil.
 func (c *Client) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
+	defer c.gather()
 	defer wg.Wait()
 	if c.opts.Deliver != nil {
 		wg.Go(func() { c.inbox.run(ctx) })
@@ -165,14 +169,32 @@ func (c *Client) Run(ctx context.Context) error {
 		}
 		wait := fullJitter(c.opts.MinBackoff, c.opts.MaxBackoff, attempt)
 		c.down(err, attempt+1)
-		c.log.Warn("MQTT connection is down", "err", err, "retry", wait.Round(time.Millisecond), "attempt", attempt+1)
-		attempt++
+		if attempt++; bits.OnesCount(uint(attempt)) == 1 { //nolint:gosec // not negative
+			c.log.Warn("MQTT connection is down", "err", err, "retry", wait.Round(time.Millisecond), "attempt", attempt)
+		}
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
 		}
 	}
 	return nil
+}
+
+// stray registers a call to the library that Run waits for, unless Run has ended.
+func (c *Client) stray() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.ended {
+		c.strays.Add(1)
+	}
+	return !c.ended
+}
+
+func (c *Client) gather() {
+	c.mu.Lock()
+	c.ended = true
+	c.mu.Unlock()
+	c.strays.Wait()
 }
 
 // fullJitter draws from the whole range, so that devices that lost a broker together do not return together.
@@ -192,11 +214,15 @@ func (c *Client) session(ctx context.Context) (time.Duration, error) {
 	}
 	started := time.Now()
 	defer l.close()
+	hasty := context.AfterFunc(ctx, func() { l.lose(errGoodbye) }) // nobody waits for a broker that takes its time
 	if err := c.resubscribe(l); err != nil {
 		return 0, fmt.Errorf("subscribe: %w", err)
 	}
-	if err := c.birth(l); err != nil {
+	if err := c.birth(ctx, l); err != nil {
 		return 0, fmt.Errorf("publish birth: %w", err)
+	}
+	if !hasty() {
+		return 0, errGoodbye
 	}
 	c.up(l)
 	select {

@@ -176,15 +176,15 @@ func (b *Broker) open(opts BrokerOptions) error {
 	if b.client, err = NewClient(o); err != nil {
 		return err
 	}
-	sender := b.client
+	out := b.client
 	if b.meta.qos == 2 {
 		o.ClientID, o.CleanSession, o.Deliver = o.ClientID+"-qos2", true, nil
 		if b.exact, err = NewClient(o); err != nil {
 			return err
 		}
-		sender = b.exact
+		out = b.exact
 	}
-	b.box = &outbox{client: sender, log: b.spec.Log, count: &b.sent, clock: opts.Clock, encode: b.encode}
+	b.box = &outbox{client: out, log: b.spec.Log, count: &b.sent, clock: opts.Clock, encode: b.encode}
 	return nil
 }
 
@@ -197,9 +197,7 @@ func (b *Broker) start(ctx context.Context) (err error) {
 	if b.exact != nil {
 		b.running.Go(func() { _ = b.exact.Run(link) }) // always nil
 	}
-	b.forward, err = b.out.Subscribe(ctx, pubsub.Consumer{
-		Name: "mqtt", Filter: "#", MaxBatch: b.meta.inflight, Backoff: pubsub.Backoff{Min: time.Second, Max: time.Minute},
-	}, until(send, b.box.handle))
+	b.forward, err = b.out.Subscribe(ctx, sender("mqtt", "#", b.meta.inflight), until(send, b.box.handle))
 	return err
 }
 
@@ -326,7 +324,7 @@ func (s *volatileSubscription) Close() error {
 func (b *Broker) Status() BridgeStatus {
 	s := BridgeStatus{
 		Name: b.spec.Name, Link: b.client.Status(), Out: b.sent.stat(), In: b.taker.count.stat(),
-		Blocked: b.taker.blockedBy(), Refused: b.box.refused(),
+		Blocked: b.taker.blockedBy(), Refused: b.box.accused.refusals(),
 	}
 	if n := b.client.inbox.overflow(); n > 0 {
 		s.In.Dropped = maps.Clone(s.In.Dropped)

@@ -26,3 +26,14 @@ var (
 	ErrLoop = errLoop
 	ErrHops = errHops
 )
+
+// Accused is the memory of refused messages.
+type Accused = accused
+
+// Its operations.
+var (
+	Strike   = (*accused).strike
+	Acquit   = (*accused).acquit
+	Held     = (*accused).held
+	Refusals = (*accused).refusals
+)

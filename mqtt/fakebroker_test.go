@@ -1,6 +1,7 @@
 package mqtt_test
 
 import (
+	"math/rand/v2"
 	"net"
 	"strings"
 	"sync"
@@ -91,6 +92,46 @@ func usual(conn net.Conn, p packets.ControlPacket) bool {
 		return false
 	}
 	return out == nil || out.Write(conn) == nil
+}
+
+// TestBridge_Out_BrokerDiesAnywhere has a broker that makes each message durable before it acknowledges it, as none that
+// is killed with -9 in these tests does, and that dies before, between and after the two.
+func TestBridge_Out_BrokerDiesAnywhere(t *testing.T) {
+	const total = 5000
+	seen := newLedger()
+	var deaths atomic.Int64
+	f := startFake(t, func(conn net.Conn, p packets.ControlPacket) bool {
+		pub, ok := p.(*packets.PublishPacket)
+		if !ok {
+			return usual(conn, p)
+		}
+		fate := 99
+		if deaths.Load() < 60 {
+			fate = rand.IntN(100)
+		}
+		if fate == 0 {
+			deaths.Add(1)
+			return false
+		}
+		seen.add(string(pub.Payload))
+		if fate == 1 {
+			deaths.Add(1)
+			return false
+		}
+		answered := usual(conn, p)
+		if fate == 2 {
+			deaths.Add(1)
+			_ = conn.(*net.TCPConn).SetLinger(0) // what is under way is lost too
+			return false
+		}
+		return answered
+	})
+	local := newLocal(t)
+	runBridge(t, fakeConfig(f.url()), local)
+	publishLocal(t, local, "sensors/a", 0, total)
+	eventually(t, 100*time.Second, "all messages", func() bool { return seen.distinct() == total })
+	t.Logf("%d deaths", deaths.Load())
+	seen.check(t, total, int(deaths.Load())*50)
 }
 
 func fakeConfig(url string) mqtt.BridgeConfig {

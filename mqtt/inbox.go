@@ -27,7 +27,8 @@ type inbox struct {
 	queue   []received
 	bytes   int
 	behind  *link // the connection on which messages were left unacknowledged, until it is ended for that
-	resent  *link // the connection on which the broker sends again what was unacknowledged before; nil when it was told
+	resumer *link // the newest connection on which the broker has kept the session and sends again what is unacknowledged
+	stale   bool  // the queue may hold what resumer brings again
 	dropped uint64
 	wake    chan struct{} // capacity 1
 }
@@ -64,6 +65,9 @@ func (l *link) received(m paho.Message) {
 func (b *inbox) put(l *link, r received) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if r.QoS > 0 && b.resumer != nil && l.session < b.resumer.session {
+		return // late from a connection that has ended: it comes again, in its place
+	}
 	full := len(b.queue) > 0 && b.bytes+r.size > b.client.opts.MaxQueue
 	switch {
 	case full && (r.QoS == 0 || b.client.opts.CleanSession): // the broker would not send it again
@@ -135,21 +139,21 @@ func (b *inbox) run(ctx context.Context) {
 func (b *inbox) resumed(l *link) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.resent = l
+	b.resumer, b.stale = l, true
 }
 
 func (b *inbox) peek() []received {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.resent != nil {
+	if b.stale {
 		b.queue = slices.DeleteFunc(b.queue, func(r received) bool {
-			again := r.QoS > 0 && r.link != b.resent
+			again := r.QoS > 0 && r.link != b.resumer
 			if again {
 				b.bytes -= r.size
 			}
 			return again
 		})
-		b.resent = nil
+		b.stale = false
 	}
 	return b.queue[:min(len(b.queue), inboxBatch):min(len(b.queue), inboxBatch)]
 }

@@ -31,6 +31,7 @@ type link struct {
 	number  uint64 // PUBLISH packets handed to us; touched by the library's dispatcher only
 	behind  bool   // messages were left unacknowledged; guarded by the inbox
 
+	slots    chan struct{} // one per publication in flight
 	lost     chan struct{} // closed when the connection is gone
 	loseOnce sync.Once
 	err      error // why; set before lost closes
@@ -103,7 +104,7 @@ func (c *Client) connect(ctx context.Context) (*link, error) {
 		return nil, c.explain(fmt.Errorf("connect: %w", err))
 	}
 	l := &link{
-		client: c, session: session, lost: make(chan struct{}), asks: make(chan string, 64),
+		client: c, session: session, slots: make(chan struct{}, c.opts.MaxInflight), lost: make(chan struct{}), asks: make(chan string, 64),
 	}
 	l.wire = newWire(conn, c.opts.MaxPayload, c.opts.KeepAlive, l.lose)
 	stop := context.AfterFunc(dialCtx, func() { _ = conn.Close() }) // ends a handshake that hangs
@@ -206,12 +207,12 @@ func (c *Client) statusPayload(status string, session uint64) []byte {
 	return b
 }
 
-func (c *Client) birth(l *link) error {
+func (c *Client) birth(ctx context.Context, l *link) error {
 	if c.opts.StatusTopic == "" {
 		return nil
 	}
 	m := Message{Topic: c.opts.StatusTopic, Payload: c.statusPayload("online", l.session), QoS: 1, Retain: true}
-	_, err := l.publish(context.Background(), []Message{m})
+	_, err := l.publish(ctx, []Message{m})
 	return err
 }
 

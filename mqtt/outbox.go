@@ -1,28 +1,27 @@
 package mqtt
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"io"
 	"log/slog"
 	"math/bits"
-	"slices"
-	"sync"
 	"syscall"
 	"time"
 
 	"github.com/edged-io/edged/edge/pubsub"
 )
 
-const (
-	// strikes is how often in a row a connection must end on the same message, sent alone, before its topic counts as
-	// refused: MQTT 3.1.1 brokers say nothing, they close.
-	strikes    = 5
-	holdMin    = time.Minute
-	holdMax    = time.Hour
-	maxSuspect = 1024
-)
+// sender returns the consumer that feeds an outbox. A batch holds several windows of publications, so that the window is
+// seldom empty at a batch's end. What is held back is offered again now and then, and what the end of a link left over at
+// once, because handle itself waits for the next link.
+func sender(name, filter string, window int) pubsub.Consumer {
+	return pubsub.Consumer{
+		Name: name, Filter: filter, Start: pubsub.Oldest, MaxBatch: 4 * window,
+		Backoff:   pubsub.Backoff{Min: time.Second, Max: time.Minute},
+		Reconnect: pubsub.Backoff{Min: 10 * time.Millisecond, Max: 100 * time.Millisecond},
+	}
+}
 
 // outbox publishes batches of events, as the handler of a pub/sub consumer: events leave the journal when the broker has
 // acknowledged them. It is safe for concurrent use.
@@ -33,16 +32,7 @@ type outbox struct {
 	clock  func() time.Time
 	encode func(*pubsub.Event) (Message, error) // a dropError drops the event
 
-	mu       sync.Mutex
-	suspects map[string]*suspect // by the broker's topic
-}
-
-// suspect is a topic on which connections ended.
-type suspect struct {
-	strikes int
-	holds   int
-	until   time.Time // held back until then
-	err     string
+	accused accused
 }
 
 // dropError drops an event for good, under a cause that is counted.
@@ -50,6 +40,8 @@ type dropError struct {
 	cause string
 	err   error
 }
+
+var errExpired = errors.New("its time to live is over")
 
 func (e *dropError) Error() string { return e.cause + ": " + e.err.Error() }
 func (e *dropError) Unwrap() error { return e.err }
@@ -61,10 +53,10 @@ func (o *outbox) handle(ctx context.Context, events []pubsub.Event) ([]pubsub.Ve
 	}
 	o.count.received.Add(uint64(len(events)))
 	verdicts := make([]pubsub.Verdict, len(events))
-	messages := make([]Message, 0, len(events))
+	batch := make([]Message, 0, len(events))
 	places := make([]int, 0, len(events))
 	for i := range events {
-		m, err := o.encode(&events[i])
+		m, err := o.message(&events[i])
 		var drop *dropError
 		switch {
 		case errors.As(err, &drop):
@@ -72,22 +64,31 @@ func (o *outbox) handle(ctx context.Context, events []pubsub.Event) ([]pubsub.Ve
 			o.dropped(drop, events[i].Topic)
 		case err != nil:
 			return verdicts[:i], err
-		case o.held(m.Topic):
+		case o.accused.held(m.Topic, events[i].Sequence, o.clock()):
 			verdicts[i] = pubsub.Nak
 		default:
-			messages, places = append(messages, m), append(places, i)
+			batch, places = append(batch, m), append(places, i)
 		}
 	}
-	arrived, err := o.publish(ctx, messages)
-	o.count.handled.Add(uint64(arrived))
+	seq := func(i int) uint64 { return events[places[i]].Sequence }
+	arrived, err := o.publish(ctx, batch, seq)
+	o.count.handled.Add(uint64(arrived)) //nolint:gosec // not negative
 	if err == nil {
 		return verdicts, nil
 	}
-	if arrived < len(messages) && o.held(messages[arrived].Topic) { // just found to be refused: let the others pass
-		verdicts[places[arrived]] = pubsub.Nak
+	if arrived < len(batch) && o.accused.held(batch[arrived].Topic, seq(arrived), o.clock()) {
+		verdicts[places[arrived]] = pubsub.Nak // just found to be refused: let the others pass
 		return verdicts[:places[arrived]+1], err
 	}
 	return verdicts[:places[arrived]], err
+}
+
+// message encodes an event that is still wanted.
+func (o *outbox) message(e *pubsub.Event) (Message, error) {
+	if !e.Expires.IsZero() && !e.Expires.After(o.clock()) {
+		return Message{}, &dropError{CauseExpired, errExpired}
+	}
+	return o.encode(e)
 }
 
 // dropped counts and reports, without flooding the log.
@@ -97,105 +98,35 @@ func (o *outbox) dropped(d *dropError, topic string) {
 	}
 }
 
-// publish sends all at once, or one by one while a topic is suspected of ending connections, to find which it is.
-func (o *outbox) publish(ctx context.Context, messages []Message) (arrived int, err error) {
-	if len(messages) == 0 {
-		return 0, nil
-	}
-	step := len(messages)
-	if o.suspicious(messages) {
-		step = 1
-	}
-	for arrived < len(messages) {
-		n, err := o.client.Publish(ctx, messages[arrived:min(arrived+step, len(messages))])
-		arrived += n
-		if err != nil {
-			if closedByPeer(err) {
-				o.accuse(messages[arrived:], step == 1, err)
-			}
-			return arrived, err
+// publish sends all at once, or one by one while a topic is suspected of ending connections, to find which message it is.
+func (o *outbox) publish(ctx context.Context, batch []Message, seq func(int) uint64) (arrived int, err error) {
+	for arrived < len(batch) {
+		step := len(batch) - arrived
+		if o.accused.among(batch[arrived:]) {
+			step = 1
 		}
+		n, err := o.client.Publish(ctx, batch[arrived:arrived+step])
+		for i := range n {
+			o.accused.acquit(batch[arrived+i].Topic, seq(arrived+i))
+		}
+		arrived += n
+		if err == nil {
+			continue
+		}
+		if closedByPeer(err) && arrived < len(batch) {
+			if step > 1 {
+				o.accused.suspect(batch[arrived:])
+			} else if hold := o.accused.strike(batch[arrived].Topic, seq(arrived), o.clock(), err); hold > 0 {
+				o.log.Error("the MQTT broker closes the connection whenever this message is published: access rules or a size limit; it is kept and tried again later",
+					"topic", batch[arrived].Topic, "bytes", len(batch[arrived].Payload), "retry", hold, "err", err)
+			}
+		}
+		return arrived, err
 	}
-	o.acquit(messages)
 	return arrived, nil
 }
 
 // closedByPeer reports whether the other side ended the connection; a broker that refuses a message does that.
 func closedByPeer(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
-}
-
-func (o *outbox) suspicious(messages []Message) bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if len(o.suspects) == 0 {
-		return false
-	}
-	return slices.ContainsFunc(messages, func(m Message) bool { return o.suspects[m.Topic] != nil })
-}
-
-// accuse notes on which topics a connection ended. If the message was alone, it is a strike.
-func (o *outbox) accuse(messages []Message, alone bool, err error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.suspects == nil || len(o.suspects) > maxSuspect {
-		o.suspects = map[string]*suspect{}
-	}
-	if !alone {
-		for _, m := range messages {
-			if o.suspects[m.Topic] == nil {
-				o.suspects[m.Topic] = &suspect{}
-			}
-		}
-		return
-	}
-	topic := messages[0].Topic
-	s := o.suspects[topic]
-	if s == nil {
-		s = &suspect{}
-		o.suspects[topic] = s
-	}
-	s.strikes++
-	s.err = err.Error()
-	if s.strikes < strikes && s.holds == 0 {
-		return
-	}
-	hold := min(holdMax, holdMin<<min(s.holds, 10))
-	s.holds++
-	s.until = o.clock().Add(hold)
-	o.log.Error("the MQTT broker closes the connection whenever this topic is published: access rules or a size limit; its events are kept and tried again later",
-		"topic", topic, "times", s.strikes, "bytes", len(messages[0].Payload), "retry", hold, "err", err)
-}
-
-// acquit clears topics whose messages have arrived.
-func (o *outbox) acquit(messages []Message) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if len(o.suspects) == 0 {
-		return
-	}
-	for _, m := range messages {
-		delete(o.suspects, m.Topic)
-	}
-}
-
-// held reports whether a topic is refused and not yet to be tried again.
-func (o *outbox) held(topic string) bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	s := o.suspects[topic]
-	return s != nil && o.clock().Before(s.until)
-}
-
-func (o *outbox) refused() []Refusal {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	var out []Refusal
-	for topic, s := range o.suspects {
-		if s.holds > 0 {
-			out = append(out, Refusal{Topic: topic, Times: s.strikes, Until: s.until, LastError: s.err})
-		}
-	}
-	slices.SortFunc(out, func(a, b Refusal) int { return cmp.Compare(a.Topic, b.Topic) })
-	return out
 }

@@ -22,67 +22,80 @@ func (c *Client) Publish(ctx context.Context, messages []Message) (arrived int, 
 	return l.publish(ctx, messages)
 }
 
-// publish sends on this connection. Tokens are reaped in order, so the count is a prefix.
+// publish sends on this connection. Tokens are reaped in order, so the count is a prefix. The library is called from a
+// goroutine of its own, because it may hold a packet for a while when its connection has just ended.
 func (l *link) publish(ctx context.Context, messages []Message) (arrived int, err error) {
-	tokens := make([]paho.Token, 0, len(messages))
-	defer func() {
-		for range len(tokens) - arrived {
-			<-l.client.slots
-		}
-	}()
-	reap := func() error {
-		if err := l.acked(ctx, tokens[arrived]); err != nil {
-			return err
-		}
-		arrived++
-		<-l.client.slots
-		return nil
+	if !l.client.stray() {
+		return 0, errGoodbye
 	}
-	volatile := false
-	for _, m := range messages {
-		for got := false; !got; {
-			select {
-			case l.client.slots <- struct{}{}:
-				got = true
-				continue
-			default:
+	sent := make(chan paho.Token, len(messages))
+	go func() {
+		defer l.client.strays.Done()
+		defer close(sent)
+		l.send(ctx, messages, sent)
+	}()
+	for arrived < len(messages) {
+		select {
+		case token, ok := <-sent:
+			if !ok {
+				if err := ctx.Err(); err != nil {
+					return arrived, err
+				}
+				return arrived, l.ended()
 			}
-			if len(tokens) > arrived {
-				err = reap()
-			} else {
-				got, err = l.slot(ctx)
+			err := l.acked(ctx, token)
+			if err == nil && messages[arrived].QoS == 0 && !l.wire.drained(l.lost) {
+				err = l.ended()
 			}
+			<-l.slots
 			if err != nil {
 				return arrived, err
 			}
-		}
-		if !l.wire.room(l.lost) {
-			<-l.client.slots
-			return arrived, l.ended()
-		}
-		tokens = append(tokens, l.paho.Publish(m.Topic, m.QoS, m.Retain, m.Payload))
-		volatile = volatile || m.QoS == 0
-	}
-	if volatile && !l.wire.drained(l.lost) {
-		return arrived, l.ended()
-	}
-	for arrived < len(tokens) {
-		if err := reap(); err != nil {
-			return arrived, err
+			arrived++
+		case <-l.lost:
+			return arrived + acknowledged(sent), l.cause()
 		}
 	}
 	return arrived, nil
 }
 
-// slot waits for room in the window that other publishers share.
-func (l *link) slot(ctx context.Context) (bool, error) {
-	select {
-	case l.client.slots <- struct{}{}:
-		return true, nil
-	case <-l.lost:
-		return false, l.ended()
-	case <-ctx.Done():
-		return false, ctx.Err()
+// send hands messages to the library while there is room in the window that all publishers of the link share.
+func (l *link) send(ctx context.Context, messages []Message, sent chan<- paho.Token) {
+	for _, m := range messages {
+		select {
+		case l.slots <- struct{}{}:
+		case <-l.lost:
+			return
+		case <-ctx.Done():
+			return
+		}
+		if !l.wire.room(l.lost) {
+			return
+		}
+		sent <- l.paho.Publish(m.Topic, m.QoS, m.Retain, m.Payload)
+	}
+}
+
+// acknowledged counts the tokens, from the first, that were complete when the connection ended.
+func acknowledged(sent <-chan paho.Token) (n int) {
+	for {
+		select {
+		case token, ok := <-sent:
+			if !ok {
+				return n
+			}
+			select {
+			case <-token.Done():
+				if token.Error() != nil {
+					return n
+				}
+				n++
+			default:
+				return n
+			}
+		default:
+			return n
+		}
 	}
 }
 

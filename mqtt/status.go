@@ -15,14 +15,16 @@ const (
 	CauseMalformed = "malformed" // it is not what the rule says it is
 	CauseTooLarge  = "too-large" // its payload exceeds maxPayload
 	CauseRejected  = "rejected"  // the local component refuses it for good
+	CauseExpired   = "expired"   // its time to live ended while it waited for the broker
 	CauseOverflow  = "overflow"  // QoS 0 messages arrived faster than they can be kept
 )
 
-// Refusal is a topic that the broker does not take: it ends the connection when a message on it arrives. Its events stay
-// in the journal, are left out for a while and then tried again.
+// Refusal is a topic with messages that the broker does not take: it ends the connection when one arrives. They stay in
+// the journal, are left out for a while and then tried again.
 type Refusal struct {
 	Topic     string    `json:"topic"`
-	Times     int       `json:"times"`
+	Whole     bool      `json:"whole"` // all messages of the topic are held back, not only some
+	Times     int       `json:"times"` // connections that ended so
 	Until     time.Time `json:"until"` // next attempt
 	LastError string    `json:"lastError"`
 }
