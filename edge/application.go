@@ -40,6 +40,7 @@ type application struct {
 	channel  *app.Channel // nil: the application only calls
 	metadata *metadata.Service
 	specs    []pubsub.Spec // declarative subscriptions
+	relays   []pubsub.Subscription
 
 	http, public *http.Server
 	extra        []*http.Server // metrics and profiles of drop-in mode
@@ -197,6 +198,7 @@ func (a *application) serve() {
 			}
 		})
 	}
+	a.relays = outbox{a.rt}.start(ctx, a.cfg.ID)
 	a.wg.Go(func() { a.follow(ctx) })
 }
 
@@ -269,6 +271,9 @@ func (a *application) stop() error {
 		}
 		if a.started {
 			errs = append(errs, a.rt.pubsub.StopApp(ctx, a.cfg.ID))
+		}
+		for _, relay := range a.relays {
+			errs = append(errs, relay.Close())
 		}
 		for _, s := range append(slices.Clone(a.extra), a.http) {
 			if s == nil {

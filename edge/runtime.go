@@ -171,7 +171,7 @@ func (rt *Runtime) openComponents(ctx context.Context) error {
 
 func (rt *Runtime) openBlocks(context.Context) error {
 	namespace := firstOf(rt.opts.Getenv("NAMESPACE"), "default")
-	rt.state = state.NewService(&rt.comps.states, rt.log, state.Namespace(namespace))
+	rt.state = state.NewService(&rt.comps.states, rt.log, state.Namespace(namespace), state.WithOutbox(outbox{rt}))
 	rt.secrets = secret.NewService(&rt.comps.secrets, rt.secretScopes)
 	rt.pubsub = pubsub.NewService(pubsub.ServiceOptions{
 		Brokers: &rt.comps.brokers, Log: rt.log, Clock: rt.opts.Clock, Observer: rt.metrics,

@@ -23,12 +23,16 @@ import (
 // parallelism is what bulk calls ask of a component (Dapr's default).
 const parallelism = 10
 
+// limitTimeout bounds the question how large a transaction may be.
+const limitTimeout = 5 * time.Second
+
 // StateStore is a state store in a process of its own. What it promises of durability is the component's matter. It is
 // safe for concurrent use.
 type StateStore struct {
 	*link
 	mu    sync.Mutex
-	limit int // operations in a transaction; 0: no limit known
+	limit int  // operations in a transaction; 0: no limit known
+	asked bool // limit is what the component says
 }
 
 var (
@@ -46,14 +50,11 @@ func NewStateStore(ctx context.Context, spec component.Spec, socket string) (*St
 		if _, err := client.Init(ctx, &proto.InitRequest{Metadata: properties(spec)}); err != nil {
 			return nil, kind(err, "state store")
 		}
+		s.mu.Lock()
+		s.asked = false // another life of the process may have another limit
+		s.mu.Unlock()
 		f, err := client.Features(ctx, &proto.FeaturesRequest{})
-		if err != nil {
-			return nil, err
-		}
-		if slices.Contains(f.GetFeatures(), "TRANSACTIONAL") {
-			s.askLimit(ctx, conn)
-		}
-		return f.GetFeatures(), nil
+		return f.GetFeatures(), err
 	})
 	if err != nil {
 		return nil, err
@@ -62,21 +63,25 @@ func NewStateStore(ctx context.Context, spec component.Spec, socket string) (*St
 	return s, nil
 }
 
-// askLimit asks how many operations a transaction may have; most components do not say.
-func (s *StateStore) askLimit(ctx context.Context, conn *grpc.ClientConn) {
-	r, err := proto.NewTransactionalStoreMultiMaxSizeClient(conn).MultiMaxSize(ctx, &proto.MultiMaxSizeRequest{})
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.limit = 0
-	if err == nil && r.GetMaxSize() > 0 {
-		s.limit = int(min(r.GetMaxSize(), math.MaxInt32))
-	}
-}
-
-// MaxTransaction returns how many operations a transaction may have; 0 if the component does not say.
+// MaxTransaction returns how many operations a transaction may have; 0 if the component does not say, as most do not. It
+// asks when a transaction first needs to know.
 func (s *StateStore) MaxTransaction() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.asked {
+		return s.limit
+	}
+	conn, err := s.use()
+	if err != nil {
+		return 0 // the transaction will say so
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), limitTimeout)
+	defer cancel()
+	r, err := proto.NewTransactionalStoreMultiMaxSizeClient(conn).MultiMaxSize(ctx, &proto.MultiMaxSizeRequest{})
+	s.limit, s.asked = 0, err == nil || status.Code(err) == codes.Unimplemented
+	if err == nil && r.GetMaxSize() > 0 {
+		s.limit = int(min(r.GetMaxSize(), math.MaxInt32))
+	}
 	return s.limit
 }
 

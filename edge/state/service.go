@@ -44,6 +44,7 @@ type Service struct {
 	namespace string
 	observe   Observer
 	settings  settingsCache
+	outbox    outbox
 }
 
 // Observer is told of every call to a store: operation is get, set, delete, bulk_get, bulk_delete, transaction or query.
@@ -314,7 +315,7 @@ type TransactionLimiter interface{ MaxTransaction() int }
 
 // Transact commits all writes or none. ETags are compared with the state before the transaction. A key may occur more
 // than once: the last write wins.
-func (s *Service) Transact(ctx context.Context, app, store string, writes []Write, _ map[string]string) error {
+func (s *Service) Transact(ctx context.Context, app, store string, writes []Write, metadata map[string]string) error {
 	t, err := s.target(app, store)
 	if err != nil {
 		return err
@@ -339,9 +340,17 @@ func (s *Service) Transact(ctx context.Context, app, store string, writes []Writ
 			return fault.StateTransaction(err)
 		}
 	}
+	ctx = withMetadata(ctx, metadata)
 	start := s.begin()
-	err = t.Apply(ctx, ops)
+	if t.settings.outbox != nil && s.outbox.keeper != nil {
+		err = s.outbox.commit(ctx, &t, writes, ops)
+	} else {
+		err = t.Apply(ctx, ops)
+	}
 	s.observed(&t, "transaction", start, err)
+	if isOutbox(err) {
+		return err
+	}
 	if err != nil {
 		return fault.StateTransaction(etagFault(err))
 	}

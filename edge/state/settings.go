@@ -16,6 +16,7 @@ type settings struct {
 	strategy   string            // keyPrefix: appid, name, namespace, none or a literal prefix
 	component  string
 	keys       *encryption // nil: values are kept in clear
+	outbox     *OutboxTarget
 }
 
 // CheckSpec reports a keyPrefix or encryption key that cannot be used, so that it is known when the component is made
@@ -40,6 +41,9 @@ func newSettings(spec component.Spec) (*settings, error) {
 		return nil, fmt.Errorf("state store %s: %w", spec.Name, err)
 	}
 	s.keys = keys
+	if to, ok := OutboxOf(spec); ok {
+		s.outbox = &to
+	}
 	return s, nil
 }
 
