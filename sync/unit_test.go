@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -275,21 +276,22 @@ func TestTurns(t *testing.T) {
 		}
 		order := make(chan string, 64)
 		left := map[string]int{"bulk": 10, "telemetry": 10, "state": 10, "alarm": 2, "control": 1}
+		var wg sync.WaitGroup
 		for _, lane := range slices.Sorted(maps.Keys(left)) {
-			go func() {
+			wg.Go(func() {
 				for range left[lane] {
 					if err := turns.Take(ctx, lane); err != nil {
 						t.Error(err)
 					}
 					order <- lane
-					time.Sleep(time.Second) // the batch, in the bubble's time
+					<-time.After(time.Second) // the batch, in the bubble's time
 					turns.Done(lane, 8<<10, time.Second)
 				}
-			}()
+			})
 		}
 		synctest.Wait()
 		turns.Done("bulk", 8<<10, time.Second)
-		time.Sleep(time.Minute)
+		wg.Wait()
 		close(order)
 		var got []string
 		for lane := range order {
