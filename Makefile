@@ -72,4 +72,4 @@ demo: build ## the whole story with real parts: offline, kill -9, back online, a
 	cd examples && go run ./demo -root ..
 
 clean: ## remove what was built, downloaded into the project, or left by make run
-	rm -rf bin dist .cache conformance/js/node_modules conformance/python/.venv examples/demo/aggregator/node_modules
+	rm -rf bin dist .cache conformance/js/node_modules conformance/python/.venv examples/node_modules

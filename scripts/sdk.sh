@@ -11,7 +11,7 @@ changed() {
 	[ "$(sha256sum "$@")" != "$(cat "$stamp" 2>/dev/null)" ]
 }
 
-for dir in conformance/js examples/demo/aggregator; do
+for dir in conformance/js examples; do
 	[ -e "$dir/package-lock.json" ] || continue
 	if changed "$dir/node_modules/.installed" "$dir/package-lock.json"; then
 		echo "sdk.sh: npm packages of $dir"
