@@ -107,7 +107,7 @@ func (a *application) apiOptions() httpapi.Options {
 	rt := a.rt
 	o := httpapi.Options{
 		AppID: a.cfg.ID, Namespace: "default", State: rt.state, PubSub: rt.pubsub, Secrets: rt.secrets, Metadata: a.metadata, Invoke: rt.invoke,
-		MaxBodySize: int64(rt.cfg.Limits.MaxBodySize), APIToken: rt.opts.Getenv("DAPR_API_TOKEN"),
+		MaxBodySize: int64(rt.cfg.Limits.MaxBodySize), APIToken: rt.opts.Getenv("DAPR_API_TOKEN"), Access: rt.settings.Spec.API,
 		Ready: func() bool { return rt.ready.Load() && a.ready.Load() }, OutboundReady: rt.ready.Load, Shutdown: rt.Shutdown, ForceShutdown: func() { rt.opts.Exit(1) },
 		Log: a.log, OnError: rt.metrics.APIErrors(a.cfg.ID),
 	}
@@ -123,7 +123,7 @@ func (a *application) apiOptions() httpapi.Options {
 func (a *application) grpcOptions(o httpapi.Options) grpcapi.Options {
 	return grpcapi.Options{
 		AppID: o.AppID, Namespace: o.Namespace, State: a.rt.state, PubSub: a.rt.pubsub, Secrets: a.rt.secrets, Metadata: a.metadata, Invoke: a.rt.invoke,
-		MaxBodySize: o.MaxBodySize, APIToken: o.APIToken, Shutdown: o.Shutdown, ForceShutdown: o.ForceShutdown,
+		MaxBodySize: o.MaxBodySize, APIToken: o.APIToken, Access: o.Access, Shutdown: o.Shutdown, ForceShutdown: o.ForceShutdown,
 		Log: a.log, LogCalls: o.LogCalls, OnError: o.OnError,
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/edged-io/edged/edge/invoke"
 	"github.com/edged-io/edged/edge/metadata"
 	"github.com/edged-io/edged/edge/pubsub"
+	"github.com/edged-io/edged/edge/resource"
 	"github.com/edged-io/edged/edge/state"
 )
 
@@ -58,9 +59,10 @@ type Options struct {
 	Metadata *metadata.Service
 	Invoke   Invoker // nil: service invocation is not ready
 
-	MaxBodySize    int64  // bytes of a message, received or sent; 0: DefaultMaxBodySize
-	MaxHeaderBytes uint32 // bytes of a call's metadata; 0: grpc-go's default
-	APIToken       string // expected in the metadata dapr-api-token; empty: none needed
+	MaxBodySize    int64               // bytes of a message, received or sent; 0: DefaultMaxBodySize
+	MaxHeaderBytes uint32              // bytes of a call's metadata; 0: grpc-go's default
+	APIToken       string              // expected in the metadata dapr-api-token; empty: none needed
+	Access         *resource.APIAccess // which parts of the API may be used; nil: all
 
 	Shutdown      func() // asks the process to stop gracefully, and returns at once
 	ForceShutdown func() // asks it to exit at once with status 1; nil: as Shutdown

@@ -90,6 +90,10 @@ func serverOptions(o *Options) []grpc.ServerOption {
 		t := &tokenCheck{o}
 		unary, stream = append(unary, t.unary), append(stream, t.stream)
 	}
+	if o.Access != nil {
+		a := &access{o}
+		unary, stream = append(unary, a.unary), append(stream, a.stream)
+	}
 	return append(options, grpc.ChainUnaryInterceptor(unary...), grpc.ChainStreamInterceptor(stream...))
 }
 

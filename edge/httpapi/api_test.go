@@ -20,6 +20,7 @@ import (
 	"github.com/edged-io/edged/edge/apitest"
 	"github.com/edged-io/edged/edge/httpapi"
 	"github.com/edged-io/edged/edge/invoke"
+	"github.com/edged-io/edged/edge/resource"
 )
 
 func call(h http.Handler, method, path, body string, header ...string) *httptest.ResponseRecorder {
@@ -296,5 +297,19 @@ func TestRoute_Allocations(t *testing.T) {
 	w := &nowhere{http.Header{}}
 	if n := testing.AllocsPerRun(100, func() { h.ServeHTTP(w, r) }); n > 1 {
 		t.Errorf("%v allocations", n)
+	}
+}
+
+func TestAccess(t *testing.T) {
+	o := options(apitest.Full(t))
+	o.Access = &resource.APIAccess{Denied: []resource.APIRule{{Name: "secrets", Version: "v1", Protocol: "http"}, {Name: "invoke", Version: "v1", Protocol: "http"}}}
+	h := httpapi.New(o)
+	for path, want := range map[string]int{
+		"/v1.0/healthz": 204, "/v1.0/state/mystore/k": 204, "/v1.0/secrets/mysecrets/key1": 404, "/v1.0/invoke/shop/method/m": 404, "/nope": 404,
+	} {
+		w := call(h, "GET", path, "")
+		if w.Code != want || want == 404 && strings.Contains(w.Body.String(), "errorCode") {
+			t.Errorf("%s: %d %s", path, w.Code, w.Body)
+		}
 	}
 }

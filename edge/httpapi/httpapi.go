@@ -10,6 +10,7 @@ import (
 	"github.com/edged-io/edged/edge/invoke"
 	"github.com/edged-io/edged/edge/metadata"
 	"github.com/edged-io/edged/edge/pubsub"
+	"github.com/edged-io/edged/edge/resource"
 	"github.com/edged-io/edged/edge/state"
 )
 
@@ -56,9 +57,10 @@ type Options struct {
 	Metadata *metadata.Service
 	Invoke   Invoker // nil: service invocation is not ready
 
-	MaxBodySize    int64  // bytes; 0: DefaultMaxBodySize
-	APIToken       string // expected in the header dapr-api-token; empty: none needed
-	AllowedOrigins string // for CORS: a comma-separated list, or *; empty: no CORS headers
+	MaxBodySize    int64               // bytes; 0: DefaultMaxBodySize
+	APIToken       string              // expected in the header dapr-api-token; empty: none needed
+	Access         *resource.APIAccess // which parts of the API may be used; nil: all
+	AllowedOrigins string              // for CORS: a comma-separated list, or *; empty: no CORS headers
 
 	Ready         func() bool     // nil: always
 	Unready       func() []string // what is not ready, for the message; may be nil

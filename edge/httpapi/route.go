@@ -68,17 +68,22 @@ func (a *api) route(w http.ResponseWriter, r *http.Request) {
 	if a.blocks(&c) {
 		return
 	}
-	if a.public {
+	if a.public || !a.Access.Permits("http", "v1", "invoke") {
 		http.NotFound(w, r)
 		return
 	}
 	a.invoke(w, r)
 }
 
+// blocks hands the call to the block that it names. A block that the configuration does not permit is not there.
 func (a *api) blocks(c *call) bool {
-	switch c.block {
-	case "healthz":
+	if c.block == "healthz" {
 		return a.health(c)
+	}
+	if !a.Access.Permits("http", c.version, c.block) {
+		return false
+	}
+	switch c.block {
 	case "metadata":
 		return a.metadata(c)
 	}
