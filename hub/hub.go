@@ -163,12 +163,12 @@ func freeAddress(errs *[]error, what, addr string) (string, int) {
 		*errs = append(*errs, fmt.Errorf("listen for %s: %w", what, err))
 		return "", 0
 	}
-	defer l.Close()
+	port := l.Addr().(*net.TCPAddr).Port
 	host, _, err := net.SplitHostPort(addr)
-	if err != nil {
+	if err = errors.Join(err, l.Close()); err != nil {
 		*errs = append(*errs, fmt.Errorf("listen for %s: %w", what, err))
 	}
-	return host, l.Addr().(*net.TCPAddr).Port
+	return host, port
 }
 
 func (h *Hub) tls() (*tls.Config, error) {

@@ -295,7 +295,7 @@ func (b *batch) receive(ctx context.Context, a *answers, began time.Time) (*nats
 	timer := time.NewTimer(b.j.timeout)
 	defer timer.Stop()
 	for {
-		denied, again := b.j.link.refused(began, b.mine)
+		again, denied := b.j.link.refused(began, b.mine)
 		if denied != nil {
 			return nil, denied
 		}

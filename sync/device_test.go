@@ -172,12 +172,6 @@ func (l *lane) cut(upTo uint64) {
 	l.events = slices.DeleteFunc(slices.Clone(l.events), func(e pubsub.Event) bool { return e.Sequence <= upTo })
 }
 
-func (l *lane) head(consumer string) uint64 {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.cursors[consumer].Head
-}
-
 // store is a state.Feed with Scan and Get.
 type store struct {
 	mu      sync.Mutex

@@ -112,7 +112,7 @@ func (j *jetStream) request(ctx context.Context, subject string, body []byte) (*
 	denied := make(chan error, 1)
 	go func() {
 		for {
-			err, next := j.link.refused(began, func(s string) bool { return s == subject })
+			next, err := j.link.refused(began, func(s string) bool { return s == subject })
 			if err != nil {
 				denied <- err
 				cancel()

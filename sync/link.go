@@ -174,15 +174,15 @@ func (l *link) asyncError(_ *nats.Conn, _ *nats.Subscription, err error) {
 
 // refused returns an error if one of the subjects was refused at or after since, and a channel that closes at the next
 // refusal of anything.
-func (l *link) refused(since time.Time, subjects func(subject string) bool) (error, <-chan struct{}) {
+func (l *link) refused(since time.Time, subjects func(subject string) bool) (<-chan struct{}, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for s, at := range l.denied {
 		if !at.Before(since) && subjects(s) {
-			return &Error{Trouble: Denied, Err: fmt.Errorf("the credentials do not allow publishing to %s", s)}, l.deniedAt
+			return l.deniedAt, &Error{Trouble: Denied, Err: fmt.Errorf("the credentials do not allow publishing to %s", s)}
 		}
 	}
-	return nil, l.deniedAt
+	return l.deniedAt, nil
 }
 
 // stalled counts an answer that never came although the connection looks alive. Too many in a row: connect again.

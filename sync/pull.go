@@ -60,6 +60,7 @@ func (j *jetStream) read(ctx context.Context, r reading, fn func(m *nats.Msg, re
 	return j.consume(ctx, r, nc, inbox, ch, fn)
 }
 
+// consume asks for messages, again and again, and hands them on.
 func (j *jetStream) consume(ctx context.Context, r reading, nc *nats.Conn, inbox string, ch chan *nats.Msg,
 	fn func(m *nats.Msg, rev uint64, at time.Time, pending uint64) error,
 ) error {
@@ -70,13 +71,13 @@ func (j *jetStream) consume(ctx context.Context, r reading, nc *nats.Conn, inbox
 	next := "$JS.API.CONSUMER.MSG.NEXT." + r.stream + "." + r.name
 	silence := time.NewTimer(0)
 	defer silence.Stop()
-	expected, open, lost, empty := uint64(1), 0, 0, 0
+	p := pass{live: r.live, expected: 1}
 	for {
-		if open == 0 {
+		if p.open == 0 {
 			if err := nc.PublishRequest(next, inbox, request); err != nil {
 				return &Error{Trouble: Unknown, Err: err}
 			}
-			open = pullBatch
+			p.open = pullBatch
 		}
 		silence.Reset(max(2*pullHeartbeat+time.Second, j.timeout))
 		var m *nats.Msg
@@ -88,48 +89,72 @@ func (j *jetStream) consume(ctx context.Context, r reading, nc *nats.Conn, inbox
 			return &Error{Trouble: Unknown, Err: errors.New("the consumer went silent")}
 		case m = <-ch:
 		}
-		switch status := m.Header.Get("Status"); status {
-		case "":
-		case "100": // heartbeat
-			continue
-		case "408", "404": // this request is over
-			if open = 0; r.live {
-				continue
+		if status := m.Header.Get("Status"); status != "" {
+			over, err := p.status(ctx, status, m.Header.Get("Description"))
+			if err != nil {
+				return err
 			}
-			// What was still to come has been deleted, or a consumer that was just made does not see it yet.
-			if empty++; empty > emptyMax {
+			if over {
 				return fn(nil, 0, time.Time{}, 0)
 			}
-			if !pause(ctx, emptyWait) {
-				return &Error{Trouble: Unknown, Err: context.Cause(ctx)}
-			}
 			continue
-		case "503": // in a cluster the consumer may not be known everywhere at once
-			if lost++; lost > unknownMax || !pause(ctx, Backoff{Min: 5 * time.Millisecond, Max: 500 * time.Millisecond}.delay(lost)) {
-				return &Error{Trouble: Unknown, Err: errors.New("nobody answers for the consumer")}
-			}
-			open = 0
-			continue
-		default:
-			return &Error{Trouble: Unknown, Err: fmt.Errorf("consumer: %s %s", status, m.Header.Get("Description"))}
 		}
-		open--
-		lost, empty = 0, 0
-		meta, err := metadata(m.Reply)
+		meta, err := p.message(m)
 		if err != nil {
 			return err
 		}
-		if meta.delivery != expected {
-			return &Error{Trouble: Unknown, Err: fmt.Errorf("delivery %d came instead of %d", meta.delivery, expected)}
-		}
-		expected++
-		if err := fn(m, meta.rev, meta.at, meta.pending); err != nil {
+		if err := fn(m, meta.rev, meta.at, meta.pending); err != nil || meta.pending == 0 && !r.live {
 			return err
 		}
-		if meta.pending == 0 && !r.live {
-			return nil
-		}
 	}
+}
+
+// pass is the state of a reading under way.
+type pass struct {
+	live     bool
+	open     int    // messages that the request under way may still bring
+	expected uint64 // number of the next delivery
+	lost     int    // requests in a row that nobody answered
+	empty    int    // requests in a row that brought nothing
+}
+
+// message accounts for a message. One that is missing before it is an error.
+func (p *pass) message(m *nats.Msg) (delivery, error) {
+	meta, err := metadata(m.Reply)
+	if err == nil && meta.delivery != p.expected {
+		err = &Error{Trouble: Unknown, Err: fmt.Errorf("delivery %d came instead of %d", meta.delivery, p.expected)}
+	}
+	p.open--
+	p.expected++
+	p.lost, p.empty = 0, 0
+	return meta, err
+}
+
+// status deals with an answer that is not a message; over says that nothing more will come.
+func (p *pass) status(ctx context.Context, status, description string) (over bool, err error) {
+	switch status {
+	case "100": // heartbeat
+		return false, nil
+	case "408", "404": // this request is over
+		if p.open = 0; p.live {
+			return false, nil
+		}
+		// What was still to come has been deleted, or a consumer that was just made does not see it yet.
+		if p.empty++; p.empty > emptyMax {
+			return true, nil
+		}
+		if !pause(ctx, emptyWait) {
+			return false, &Error{Trouble: Unknown, Err: context.Cause(ctx)}
+		}
+		return false, nil
+	case "503": // in a cluster the consumer may not be known everywhere at once
+		p.open = 0
+		if p.lost++; p.lost > unknownMax || !pause(ctx, Backoff{Min: 5 * time.Millisecond, Max: 500 * time.Millisecond}.delay(p.lost)) {
+			return false, &Error{Trouble: Unknown, Err: errors.New("nobody answers for the consumer")}
+		}
+		return false, nil
+	}
+	return false, &Error{Trouble: Unknown, Err: fmt.Errorf("consumer: %s %s", status, description)}
 }
 
 // createConsumer makes the consumer anew and returns how many messages it has to deliver.

@@ -49,9 +49,7 @@ type Sync struct {
 	up     Upstream
 	turns  *turns
 	report reporter
-	units  []unit
 
-	once  sync.Once
 	stop  context.CancelFunc
 	ended chan struct{}
 	mu    sync.Mutex
