@@ -37,11 +37,11 @@ func (c *wallClock) set(t time.Time) {
 }
 
 // startRuntime opens and runs a Runtime as the program does, with one application that listens on app.
-func startRuntime(t *testing.T, folder string, clock func() time.Time, app string) (client *http.Client, stop func()) {
+func startRuntime(t *testing.T, folder string, clock func() time.Time, app string, resources ...string) (client *http.Client, stop func()) {
 	t.Helper()
 	cfg := edge.DefaultConfig()
 	cfg.Device, cfg.Data, cfg.Run = "test", filepath.Join(folder, "data"), filepath.Join(folder, "run")
-	cfg.Health.Interval = 0
+	cfg.Health.Interval, cfg.Resources = 0, resources
 	cfg.Apps = []edge.AppConfig{{ID: "app", Channel: edge.ChannelConfig{Address: app, Protocol: "http"}}}
 	rt, err := edge.Open(t.Context(), cfg, edge.Options{Log: slog.New(slog.DiscardHandler), Version: "0.0.0-test", Clock: clock})
 	if err != nil {
