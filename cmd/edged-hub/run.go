@@ -136,6 +136,9 @@ func parse(verb string, args []string) (call, error) {
 
 func serve(ctx context.Context, cfg hub.Config) error {
 	h, err := hub.Open(ctx, cfg, newLog(cfg.Log))
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return nil // asked to stop while it was starting
+	}
 	if err != nil {
 		return err
 	}
