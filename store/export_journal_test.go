@@ -60,6 +60,13 @@ func (f *TestFacts) SetFail(err error) {
 	f.Fail = err
 }
 
+// SetHook sets what is called before a save.
+func (f *TestFacts) SetHook(hook func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.Hook = hook
+}
+
 // Clone copies the facts as they are on disk.
 func (f *TestFacts) Clone() *TestFacts {
 	f.mu.Lock()
@@ -277,7 +284,7 @@ func (d *TestDisk) open(path string, flag int) (segmentFile, error) {
 		d.files = map[string]*testFile{}
 	}
 	tf := &testFile{disk: d, path: path, file: f}
-	if flag&os.O_CREATE == 0 {
+	if flag&os.O_EXCL == 0 {
 		if old := d.files[path]; old != nil {
 			tf.synced = old.synced
 		} else if tf.synced, err = os.ReadFile(path); err != nil {

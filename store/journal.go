@@ -98,13 +98,13 @@ type journalOptions struct {
 	spaceLow    func() bool // less than the reserve is free
 	diskFull    func()      // a write found the disk full
 	quarantined func(Quarantine)
-	flushEvery  time.Duration // how long a committed cursor may stay in memory; default 250 ms
+	flushEvery  time.Duration // how long a committed cursor may stay in memory; see patience. Default 250 ms
 	segmentSize int64         // 0: from the contract
 }
 
 const (
 	defaultFlushEvery = 250 * time.Millisecond
-	flushCommits      = 1000
+	flushCommits      = 10_000
 	restAfter         = 10 * time.Second
 )
 
@@ -286,6 +286,9 @@ func folderName(s string) string {
 	sum := sha256.Sum256([]byte(s))
 	return strings.TrimLeft(readable[:min(len(readable), 48)], ".") + "~" + hex.EncodeToString(sum[:6])
 }
+
+// errLogClosed answers calls on a log that was closed, in the words of both packages.
+var errLogClosed = errors.Join(pubsub.ErrClosed, ErrClosed)
 
 // Gaps implements pubsub.Journal.
 func (j *eventLog) Gaps(limit int) []pubsub.Gap { return j.gaps.newest(limit) }

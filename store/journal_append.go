@@ -148,7 +148,7 @@ func (j *eventLog) split(events []pubsub.Event) []*acrossPart {
 // writeAcross prepares every part and then commits. After an error the parts that wrote are to be undone.
 func (j *eventLog) writeAcross(ctx context.Context, parts []*acrossPart, id [txIDSize]byte) error {
 	if j.closed() {
-		return ErrClosed
+		return errLogClosed
 	}
 	for _, p := range parts {
 		p.lane.sealIfFull(int64(len(p.call.frame)))

@@ -43,6 +43,15 @@ func mustAppend(t testing.TB, j pubsub.Journal, events ...pubsub.Event) []pubsub
 	return events
 }
 
+func readFile(t testing.TB, path string) []byte {
+	t.Helper()
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return content
+}
+
 func event(topic, data string) pubsub.Event { return pubsub.Event{Topic: topic, Data: []byte(data)} }
 
 // copyTree copies the log in a folder, as a disk would be copied.

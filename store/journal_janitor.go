@@ -22,6 +22,7 @@ type janitor struct {
 	stopped bool      // before start and after stop
 	active  bool      // a turn is in progress
 	again   bool      // and another is due
+	flushed time.Time // the end of the last flush
 	turns   sync.WaitGroup
 	fails   int // flushes in a row; used in turns only
 }
@@ -42,8 +43,17 @@ func (j *eventLog) dirty(n int64) {
 	case total >= urgent && total-n < urgent:
 		j.janitor.within(0)
 	case total < urgent && (total == n || n == 0):
-		j.janitor.within(j.opts.flushEvery)
+		j.janitor.within(j.janitor.patience())
 	}
+}
+
+// patience is how long something that changed may wait to be saved: the flush interval, and under constant traffic four
+// of them, because each flush costs flash wear as well as time.
+func (t *janitor) patience() time.Duration {
+	every := t.j.opts.flushEvery
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return max(every, 4*every-time.Since(t.flushed))
 }
 
 // awake says that a lane is in use.
@@ -115,7 +125,7 @@ func (t *janitor) turn() (next time.Duration) {
 		l.release()
 		nowAge, _ := j.age.read()
 		earliest(min(l.ageDue(nowAge), maxAgeNap))
-		if l.rest() {
+		if l.rest(time.Now()) {
 			l.trim.pause()
 		} else {
 			earliest(restAfter)
@@ -131,6 +141,9 @@ func (t *janitor) turn() (next time.Duration) {
 	} else {
 		t.fails = 0
 	}
+	t.mu.Lock()
+	t.flushed = time.Now()
+	t.mu.Unlock()
 	return next
 }
 
@@ -223,7 +236,10 @@ func (l *lane) collect(puts map[string][]byte) (condemned []string) {
 	}
 	if touched {
 		l.facts = false
-		facts := laneFacts{contract: l.contract, salt: l.salt, head: l.head, last: l.newest, void: l.void, routes: l.routesSum}
+		facts := laneFacts{
+			contract: l.contract, salt: l.salt, head: l.head, last: l.newest,
+			released: l.released, void: l.void, routes: l.routesSum,
+		}
 		puts[metaLane+l.key] = facts.encode()
 	}
 	return condemned

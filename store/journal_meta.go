@@ -44,6 +44,7 @@ type laneFacts struct {
 	salt     laneSalt
 	head     uint64 // oldest kept sequence: what is before was dropped or handled
 	last     uint64 // a sequence known to be on disk
+	released uint64 // newest sequence of a segment that was let go of
 	void     uint64 // see abandon
 	routes   uint32 // see mix
 }
@@ -57,6 +58,7 @@ func (l laneFacts) encode() []byte {
 	b = binary.LittleEndian.AppendUint32(b, uint32(l.salt))
 	b = binary.AppendUvarint(b, l.head)
 	b = binary.AppendUvarint(b, l.last)
+	b = binary.AppendUvarint(b, l.released)
 	b = binary.AppendUvarint(b, l.void)
 	return binary.LittleEndian.AppendUint32(b, l.routes)
 }
@@ -74,6 +76,7 @@ func decodeLaneFacts(b []byte) (l laneFacts, ok bool) {
 	l.salt = laneSalt(d.uint32())
 	l.head = d.uvarint()
 	l.last = d.uvarint()
+	l.released = d.uvarint()
 	l.void = d.uvarint()
 	l.routes = d.uint32()
 	return l, d.done()

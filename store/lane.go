@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/edged-io/edged/edge/pubsub"
 )
@@ -41,6 +42,7 @@ type lane struct {
 	next        uint64     // the sequence of the next event
 	void        uint64     // frames from this sequence on are void in the segments there are; 0: none
 	newest      uint64     // the sequence of the newest event; 0: there was none
+	released    uint64     // newest sequence of a segment that was let go of
 	head        uint64     // events before it are gone
 	headPos     int64      // offset of the head in segs[0], once known
 	passed      uint64     // events of segs[0] before the head, once known
@@ -63,7 +65,8 @@ type lane struct {
 	appended    uint64
 	condemned   []string // segment files to be removed once their gaps are on disk
 	facts       bool     // laneFacts changed
-	used        bool     // since the last look of the janitor
+	usedAt      time.Time
+	used        bool // since the last look of the janitor
 }
 
 var _ pubsub.Lane = (*lane)(nil)
@@ -72,7 +75,8 @@ var _ pubsub.Lane = (*lane)(nil)
 type segment struct {
 	first  uint64
 	path   string
-	size   int64 // header and frames, and the footer if there is one
+	size   int64 // header and frames; with the footer, if there is one, until its index was read
+	file   int64 // size of the file when it was opened or sealed
 	sealed bool  // takes no more frames
 	sum    *segmentSummary
 	index  *segmentIndex // nil: not in memory
@@ -127,7 +131,7 @@ func (l *lane) Attach(ctx context.Context, consumer, filter string, start pubsub
 	l.mu.Lock()
 	if l.j.closed() {
 		l.mu.Unlock()
-		return pubsub.Cursor{}, ErrClosed
+		return pubsub.Cursor{}, errLogClosed
 	}
 	c := l.consumers[consumer]
 	fresh := c == nil
@@ -232,6 +236,9 @@ func (l *lane) Stat() pubsub.LaneStat {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if !l.used {
+		l.trim.pause() // nobody but us is here, and nobody comes by to let go
+	}
 	s := pubsub.LaneStat{
 		Lane: l.Name(), First: l.head, Last: l.newest, Events: l.keptEvents(), Bytes: l.keptBytes(),
 		Appended: l.appended, Dropped: maps.Clone(l.dropped), Consumers: make(map[string]uint64, len(l.consumers)),
@@ -280,11 +287,13 @@ func (l *lane) lose(g pubsub.Gap) {
 }
 
 // rest lets go of memory that was not used for a while; it returns whether there is nothing left to let go of.
-func (l *lane) rest() bool {
+func (l *lane) rest(now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.used {
-		l.used = false
+		l.used, l.usedAt = false, now
+	}
+	if now.Sub(l.usedAt) < restAfter {
 		return false
 	}
 	l.tail.drop()

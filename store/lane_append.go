@@ -24,7 +24,7 @@ func (l *lane) append(c *appendCall) error {
 
 // lead serves one group, wakes its callers and passes the lead on.
 func (l *lane) lead(own *appendCall) {
-	l.queue.gather()
+	l.queue.gather(own.lead)
 	group := l.queue.take(min(maxGroupBytes, l.full))
 	l.commit(group)
 	l.queue.served(group, own)
@@ -34,7 +34,7 @@ func (l *lane) lead(own *appendCall) {
 // commit makes a group durable and readable, and sets each call's first or err.
 func (l *lane) commit(group []*appendCall) {
 	if l.j.closed() {
-		failCalls(group, ErrClosed)
+		failCalls(group, errLogClosed)
 		return
 	}
 	l.sealIfFull(groupBytes(group))
@@ -215,8 +215,7 @@ func (l *lane) seal() {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.bytes += size - s.size
-	s.size, s.sealed = size, true
+	s.file, s.sealed = size, true
 	sum := s.index.segmentSummary
 	s.sum = &sum
 	if err == nil {
@@ -235,26 +234,21 @@ func (l *lane) openWriter() error {
 	return l.create()
 }
 
-// create makes the next segment. Its name is durable before anything in it can be acknowledged.
+// create makes the next segment. Its name and header are durable before anything is written to it. A segment of that name
+// is one that could not be used and is empty; it is made anew in its place, so that there is always one that tells where
+// the segment before it ends.
 func (l *lane) create() error {
-	l.mu.Lock()
-	first, before := l.next, l.newest
-	if n := len(l.segs) - 1; n >= 0 && l.segs[n].first == first { // it is empty, and could not be used
-		l.bytes -= l.segs[n].size
-		l.segs = l.segs[:n:n]
-	}
-	l.mu.Unlock()
 	if err := makeFolder(l.dir); err != nil {
 		return err
 	}
+	l.mu.Lock()
+	first, before := l.next, l.newest
+	l.mu.Unlock()
 	path := filepath.Join(l.dir, segmentName(first))
-	const flags = os.O_RDWR | os.O_CREATE | os.O_EXCL
-	f, err := l.j.opts.open(path, flags)
-	if errors.Is(err, fs.ErrExist) {
-		// It holds nothing: the name of a segment that holds an event is that of an earlier sequence.
-		if err = os.Remove(path); err == nil {
-			f, err = l.j.opts.open(path, flags)
-		}
+	f, err := l.j.opts.open(path, os.O_RDWR|os.O_CREATE|os.O_EXCL)
+	fresh := !errors.Is(err, fs.ErrExist)
+	if !fresh {
+		f, err = l.j.opts.open(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC)
 	}
 	if err != nil {
 		return fmt.Errorf("create segment: %w", err)
@@ -263,21 +257,34 @@ func (l *lane) create() error {
 	header := appendSegmentHeader(nil, segmentHeader{first: first, before: before, salt: l.salt, created: wall, match: l.Name()})
 	w := &segmentWriter{file: f, count: l.j.opts.count, size: l.full, index: &segmentIndex{}}
 	if err = w.put(header, 0); err == nil {
-		l.j.opts.count.fsyncs.Add(1)
-		err = syncFolder(l.dir)
+		l.j.opts.count.fsyncs.Add(2)
+		err = errors.Join(f.Sync(), syncFolder(l.dir))
 	}
 	if err != nil {
-		return fmt.Errorf("create segment: %w", errors.Join(err, f.Close(), os.Remove(path)))
+		err = errors.Join(err, f.Close())
+		if fresh {
+			err = errors.Join(err, os.Remove(path))
+		}
+		return fmt.Errorf("create segment: %w", err)
 	}
 	w.end = int64(len(header))
 	w.ahead, w.index.end = w.end, w.end
 	l.writer = w
+	l.began(&segment{first: first, path: path, size: w.end, sum: &w.index.segmentSummary, index: w.index})
+	return nil
+}
+
+// began adds a segment that was just made.
+func (l *lane) began(s *segment) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.void, l.facts = 0, l.facts || l.void > 0
-	l.segs = append(l.segs, &segment{first: first, path: path, size: w.end, sum: &w.index.segmentSummary, index: w.index})
-	l.bytes += w.end
-	return nil
+	l.bytes += s.size
+	if n := len(l.segs) - 1; n >= 0 && l.segs[n].first == s.first {
+		l.bytes -= l.segs[n].size
+		l.segs = l.segs[:n:n]
+	}
+	l.segs = append(l.segs, s)
 }
 
 // resume goes on in the last segment, if it was left with space in it by an earlier run. Its footer is cut off.

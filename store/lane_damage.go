@@ -57,9 +57,10 @@ func (l *lane) quarantineName(s *segment) (name string, now time.Time) {
 }
 
 // keepCopy sets a copy of a damaged segment aside, for inspection: a link, or a copy where the file system has none.
-// One segment is kept once. A copy that cannot be made is reported and does not stop anything.
+// One segment is kept once, and of a lane the first maxQuarantined. A copy that cannot be made is reported and does not
+// stop anything.
 func (l *lane) keepCopy(s *segment, reason string) {
-	if len(l.copies(filepath.Base(s.path)+corruptSuffix)) > 0 {
+	if len(l.copies(filepath.Base(s.path)+corruptSuffix)) > 0 || len(l.copies("")) >= maxQuarantined {
 		return
 	}
 	name, now := l.quarantineName(s)
@@ -70,7 +71,6 @@ func (l *lane) keepCopy(s *segment, reason string) {
 		}
 	}
 	l.j.opts.quarantined(Quarantine{File: name, Reason: reason, Time: now})
-	l.boundQuarantine()
 }
 
 // setAside moves a segment out of the log that cannot be read at all.

@@ -79,7 +79,7 @@ func (l *lane) listSegments() error {
 		if err != nil {
 			return fmt.Errorf("list event log: %w", err)
 		}
-		l.segs = append(l.segs, &segment{first: first, path: filepath.Join(l.dir, e.Name()), size: info.Size(), sealed: true})
+		l.segs = append(l.segs, &segment{first: first, path: filepath.Join(l.dir, e.Name()), size: info.Size(), file: info.Size(), sealed: true})
 		l.bytes += info.Size()
 	}
 	slices.SortFunc(l.segs, func(a, b *segment) int { return cmp.Compare(a.first, b.first) })
@@ -130,6 +130,7 @@ func (l *lane) openNewest(facts laneFacts, committed []byte, known bool) error {
 			return err
 		}
 		limit = s.first
+		l.void = limit
 		l.segs = l.segs[:len(l.segs)-1]
 		l.bytes -= s.size
 	}
@@ -160,26 +161,28 @@ func (l *lane) openLast(s *segment, r recovery) (ok bool, err error) {
 		l.setAside(s, fmt.Sprintf("not a segment that this version wrote: %v", headErr))
 		return false, nil
 	}
-	index, clean := readFooter(f, s.size, s.first)
+	index, clean := readFooter(f, s.file, s.first)
 	if !clean || r.limit > 0 && index.last >= r.limit {
-		index = l.recover(s, f, r)
-	}
-	if headErr != nil && index.events == 0 {
-		if s.size == 0 { // made, and not written to, before a crash
-			return false, os.Remove(s.path)
+		var blank bool
+		index, blank = l.recover(s, f, r)
+		if headErr != nil && index.events == 0 {
+			if s.file <= segmentHeaderSize+int64(len(l.Name())) { // the crash came before its header was synced
+				return false, os.Remove(s.path)
+			}
+			l.setAside(s, headErr.Error())
+			return false, nil
 		}
-		l.setAside(s, headErr.Error())
-		return false, nil
+		l.cut(s, index, !blank)
 	}
-	s.index, s.sum = index, &index.segmentSummary
+	l.know(s, index)
 	s.resumable = headErr == nil && len(s.damage) == 0 && !s.unusable && r.limit == 0
 	l.newest = max(index.last, h.before)
 	l.next = max(l.next, index.last+1, s.first)
 	return true, nil
 }
 
-// recover reads a segment that was not closed and cuts it after its last good frame.
-func (l *lane) recover(s *segment, f *os.File, r recovery) *segmentIndex {
+// recover reads a segment that was not closed, up to where it should be cut. blank tells that nothing was written there.
+func (l *lane) recover(s *segment, f *os.File, r recovery) (index *segmentIndex, blank bool) {
 	index, scan, doubtful := l.readLast(s, f, s.size, r)
 	cut := doubtful
 	if cut < 0 {
@@ -189,8 +192,7 @@ func (l *lane) recover(s *segment, f *os.File, r recovery) *segmentIndex {
 		index, scan, _ = l.readLast(s, f, cut, r)
 		scan.off, scan.end = cut, s.size
 	}
-	l.cut(s, index, !scan.blank())
-	return index
+	return index, scan.blank()
 }
 
 // cut shortens a segment to its last good frame, and syncs it: what was cut off must not come back behind frames that
@@ -198,7 +200,7 @@ func (l *lane) recover(s *segment, f *os.File, r recovery) *segmentIndex {
 func (l *lane) cut(s *segment, index *segmentIndex, torn bool) {
 	size := s.size
 	l.bytes -= size - index.end
-	s.size = index.end
+	s.size, s.file = index.end, index.end
 	f, err := l.j.opts.open(s.path, os.O_RDWR)
 	if err == nil {
 		l.j.opts.count.fsyncs.Add(1)
@@ -294,7 +296,8 @@ func (l *lane) settle(facts laneFacts) {
 	for _, c := range l.consumers {
 		l.next = max(l.next, c.cursor.Head+1)
 	}
-	if from, to := max(l.newest+1, facts.head), max(facts.last, l.aside); from <= to {
+	l.released = facts.released
+	if from, to := max(l.newest+1, facts.head, facts.released+1), max(facts.last, l.aside); from <= to {
 		l.reportLost(from, to, "the end of the event log is missing")
 	}
 	l.newest = max(l.newest, facts.last)

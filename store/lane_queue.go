@@ -63,12 +63,13 @@ func (q *laneQueue) enter(c *appendCall) (lead bool) {
 }
 
 // gather lets goroutines that are ready to run, such as callers that the last group has just woken, put their call into
-// this group. It adds no delay: it ends as soon as a turn of the scheduler brings nothing new.
-func (q *laneQueue) gather() {
+// this group. It adds no delay: it ends as soon as a turn of the scheduler brings nothing new. A caller that did not have
+// to wait, and was alone the last time, does not look round at all.
+func (q *laneQueue) gather(waited bool) {
 	q.mu.Lock()
 	before, size := len(q.calls), q.size
 	q.mu.Unlock()
-	if size <= 1 && before <= 1 {
+	if !waited && size <= 1 && before <= 1 {
 		return // nobody else is here
 	}
 	for range 4 {

@@ -37,7 +37,7 @@ func (l *lane) Read(ctx context.Context, after uint64, filter string, limit int)
 		l.mu.Lock()
 		if l.j.closed() {
 			l.mu.Unlock()
-			return nil, asked, ErrClosed
+			return nil, asked, errLogClosed
 		}
 		if f == nil {
 			f = l.filter(filter)
@@ -97,7 +97,7 @@ func (l *lane) wait(ctx context.Context, w *laneWaiter) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return ErrClosed
+	return errLogClosed
 }
 
 // wake wakes the waiters that want an event of the calls, and those that have waited through many they do not want. mu

@@ -226,12 +226,13 @@ func (l *lane) summary(s *segment) segmentSummary {
 	}
 	l.mu.Unlock()
 	if f, err := os.Open(s.path); err == nil {
-		found, _, ok := readTrailer(f, s.size, s.first)
+		found, _, ok := readTrailer(f, s.file, s.first)
 		_ = f.Close() // it was only read
 		if ok {
 			l.mu.Lock()
+			defer l.mu.Unlock()
+			l.resize(s, found.end)
 			s.sum = &found
-			l.mu.Unlock()
 			return found
 		}
 	}
@@ -252,10 +253,23 @@ func (l *lane) index(s *segment) *segmentIndex {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	s.index = index
-	s.sum = &index.segmentSummary
+	l.know(s, index)
 	l.used = true
 	return index
+}
+
+// know keeps the index of a segment that takes no more frames; mu is held.
+func (l *lane) know(s *segment, index *segmentIndex) {
+	l.resize(s, index.end)
+	s.index, s.sum = index, &index.segmentSummary
+}
+
+// resize corrects how much of a segment counts; mu is held.
+func (l *lane) resize(s *segment, size int64) {
+	if slices.Contains(l.segs, s) {
+		l.bytes += size - s.size
+	}
+	s.size = size
 }
 
 func (l *lane) readIndex(s *segment) *segmentIndex {
@@ -265,7 +279,7 @@ func (l *lane) readIndex(s *segment) *segmentIndex {
 		return &segmentIndex{segmentSummary: segmentSummary{end: s.size, last: l.viewOf(s).last}, many: true, unread: true}
 	}
 	defer f.Close()
-	if index, ok := readFooter(f, s.size, s.first); ok {
+	if index, ok := readFooter(f, s.file, s.first); ok {
 		return index
 	}
 	v := l.viewOf(s)

@@ -268,6 +268,7 @@ func (l *lane) condemn(i int) {
 	l.bytes -= s.size
 	if s.sum != nil {
 		l.events -= min(s.sum.events, l.events)
+		l.released = max(l.released, s.sum.last)
 	}
 	if i == 0 {
 		l.headPos, l.passed = 0, 0
