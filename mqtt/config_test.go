@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/edged-io/edged/edge/resource"
 	"github.com/edged-io/edged/mqtt"
 )
 
@@ -111,5 +112,40 @@ func TestFullJitter(t *testing.T) {
 	}
 	if high < 45*time.Second {
 		t.Errorf("never waits longer than %v", high)
+	}
+}
+
+func TestBridgeConfig_Decode(t *testing.T) {
+	type file struct {
+		Bridges []mqtt.BridgeConfig `yaml:"bridges"`
+	}
+	text := `bridges:
+  - name: plant
+    broker: mqtts://broker.plant:8883
+    credentials: {username: gw17, passwordFile: /run/credentials/plant}
+    tls: {ca: /etc/edged/ca.pem, serverName: broker}
+    out: [{topics: "sensors/#", prefix: "plant1/gw17/", qos: 0, retain: true}, {topics: "alarms/#", payload: raw}]
+    in:  [{filter: "plant1/commands/gw17/#", strip: "plant1/commands/gw17/"}]
+`
+	var f file
+	if faults := resource.DecodeStrict("edged.yaml", []byte(text), &f); len(faults) > 0 {
+		t.Fatal(faults)
+	}
+	b := f.Bridges[0]
+	if b.PubSub != "pubsub" || b.MaxInflight != 50 || b.MaxPayload != 4<<20 || b.KeepAlive != 30*time.Second || b.HopLimit != 8 {
+		t.Errorf("defaults are missing: %+v", b)
+	}
+	if b.Out[0].QoS != 0 || b.Out[1].QoS != 1 || b.Out[0].Payload != mqtt.PayloadCloudEvent || b.In[0].QoS != 1 || b.In[0].Payload != mqtt.PayloadAuto {
+		t.Errorf("rules: %+v %+v", b.Out, b.In)
+	}
+	text = strings.NewReplacer("qos: 0", "qos: 5", "serverName", "servername", "prefix: \"plant1/gw17/\"", "prefix: \"plant1/commands/gw17/\"").Replace(text)
+	faults := resource.DecodeStrict("edged.yaml", []byte(text), &file{})
+	for _, want := range []string{
+		"edged.yaml:5: bridges[0].tls.servername", "edged.yaml:6: bridges[0].out[0].qos: \"5\": is not a quality of service",
+		"edged.yaml:6: bridges[0].out[0].topics: \"sensors/#\": goes to plant1/commands/gw17/sensors/#",
+	} {
+		if !strings.Contains(faults.Error(), want) {
+			t.Errorf("no fault %q in\n%v", want, faults)
+		}
 	}
 }

@@ -12,12 +12,12 @@ var (
 		return uint8(e.transport), e.address, err
 	}
 	FullJitter = fullJitter
-	NewWire    = func(c net.Conn, max int) *wire { return newWire(c, max, 1e9, func(error) {}) }
+	NewWire    = func(c net.Conn, max int) net.Conn { return newWire(c, max, 1e9, func(error) {}) }
 )
 
 // LeftOut tells how large the payload of the numbered PUBLISH was that the wire left out.
-func LeftOut(w *wire, n uint64) int {
-	size, _ := w.leftOut(n)
+func LeftOut(c net.Conn, n uint64) int {
+	size, _ := c.(*wire).leftOut(n)
 	return size
 }
 
