@@ -166,7 +166,7 @@ func (c *components) create(ctx context.Context, spec component.Spec) error {
 	case "secretstores":
 		return put(ctx, c, plug(c.sockets, c.secretTypes(), spec.Type, attachSecrets), &c.secrets, spec)
 	}
-	return fmt.Errorf("there are no components of type %s in this version", spec.Type)
+	return fmt.Errorf("process component %s error: incorrect type %s: there are no such components in this version", spec.Name, spec.Type)
 }
 
 func put[T any](ctx context.Context, c *components, types component.Registry[T], set *component.Set[T], spec component.Spec) error {

@@ -34,6 +34,7 @@ type dropIn struct {
 	maxHeader                    int
 	actors                       bool // a placement or scheduler address was given
 	namespace                    string
+	onlyNamespace                string // resources of other namespaces are left out; empty: none are, as in daprd
 	apiToken, appToken           string
 }
 
@@ -196,7 +197,7 @@ func (f *daprdFlagSet) dropIn(env func(string) string) (*dropIn, error) {
 	d := &dropIn{
 		configFiles: f.configs, allowedOrigins: f.origins, apiLogging: f.apiLogging, appAddress: f.appAddress,
 		socketFolder: f.socketFolder, gracefulShutdown: time.Duration(f.graceful) * time.Second, blockShutdown: f.block,
-		disableInit: f.disableInit, namespace: firstOf(env("NAMESPACE"), "default"),
+		disableInit: f.disableInit, namespace: firstOf(env("NAMESPACE"), "default"), onlyNamespace: env("NAMESPACE"),
 		apiToken: env("DAPR_API_TOKEN"), appToken: env("APP_API_TOKEN"),
 	}
 	for _, a := range append(f.scheduler, f.placement) {

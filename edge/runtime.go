@@ -119,7 +119,7 @@ func (rt *Runtime) loadResources(context.Context) (err error) {
 func readResources(cfg Config, log *slog.Logger) (resource.Set, resource.Configuration, error) {
 	o := resource.Options{Log: log}
 	if d := cfg.dropIn; d != nil {
-		o.AppID, o.Namespace, o.Lenient = cfg.Apps[0].ID, d.namespace, true
+		o.AppID, o.Namespace, o.Lenient = cfg.Apps[0].ID, d.onlyNamespace, true
 	}
 	set, faults := resource.Load(cfg.Resources, o)
 	settings := resource.DefaultConfiguration()
@@ -130,7 +130,17 @@ func readResources(cfg Config, log *slog.Logger) (resource.Set, resource.Configu
 	} else if n := len(set.Configurations); d == nil && n > 0 {
 		settings = set.Configurations[n-1]
 	}
+	if cfg.dropIn != nil && onlyDuplicates(faults) {
+		return set, settings, errors.New("failed to load components: " + faults.Problems())
+	}
 	return set, settings, faults.Err()
+}
+
+// onlyDuplicates reports whether components of one name are all that is wrong; tools know daprd's words for that.
+func onlyDuplicates(faults resource.Faults) bool {
+	return len(faults) > 0 && !slices.ContainsFunc(faults, func(f resource.Fault) bool {
+		return !strings.HasPrefix(f.Problem, "duplicate definition of Component ")
+	})
 }
 
 func (rt *Runtime) openStore(context.Context) (err error) {

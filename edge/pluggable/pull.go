@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -15,6 +16,9 @@ import (
 
 // drainTime bounds how long Close waits for the handler's last call.
 const drainTime = 5 * time.Second
+
+// featureImmediate is how a component says that its events are not to be held back for a batch.
+const featureImmediate = "BULK_SUBSCRIBE_IMMEDIATE"
 
 // puller is a subscription to one topic of a component.
 type puller struct {
@@ -146,7 +150,7 @@ func (p *puller) pull(ctx context.Context, conn *grpc.ClientConn) error {
 // batch takes more messages, as many as one handler call may have and as long as it waits for them.
 func (p *puller) batch(first *proto.PullMessagesResponse, more <-chan *proto.PullMessagesResponse) []*proto.PullMessagesResponse {
 	batch := []*proto.PullMessagesResponse{first}
-	if p.consumer.MaxBatch == 1 {
+	if p.consumer.MaxBatch == 1 || slices.Contains(p.link.Features(), featureImmediate) {
 		return batch
 	}
 	timer := time.NewTimer(p.consumer.MaxWait)
