@@ -72,7 +72,7 @@ func BodyTooLarge(limit int64) *Error {
 		"failed to read request body: stream too large: the limit is "+strconv.FormatInt(limit, 10)+" bytes (max-body-size)")
 }
 
-// Unimplemented API calls exist in Dapr's protocol but daprd answers all of them so.
+// APIUnimplemented reports a call that Dapr's protocol has and daprd does not implement either.
 func APIUnimplemented() *Error {
 	return plain("ERR_API_UNIMPLEMENTED", Common, http.StatusNotImplemented, Unimplemented, "this API is currently not implemented")
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	rtv1 "github.com/dapr/dapr/pkg/proto/runtime/v1"
+
 	"github.com/edged-io/edged/edge/fault"
 )
 

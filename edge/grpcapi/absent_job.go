@@ -4,6 +4,7 @@ import (
 	"context"
 
 	rtv1 "github.com/dapr/dapr/pkg/proto/runtime/v1"
+
 	"github.com/edged-io/edged/edge/fault"
 )
 

@@ -7,6 +7,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	rtv1 "github.com/dapr/dapr/pkg/proto/runtime/v1"
+
 	"github.com/edged-io/edged/edge/apitest"
 	"github.com/edged-io/edged/edge/grpcapi"
 	"github.com/edged-io/edged/edge/resource"

@@ -14,6 +14,7 @@ import (
 
 	commonv1 "github.com/dapr/dapr/pkg/proto/common/v1"
 	rtv1 "github.com/dapr/dapr/pkg/proto/runtime/v1"
+
 	"github.com/edged-io/edged/edge/fault"
 	"github.com/edged-io/edged/edge/invoke"
 )

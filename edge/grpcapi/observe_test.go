@@ -20,6 +20,7 @@ import (
 
 	commonv1 "github.com/dapr/dapr/pkg/proto/common/v1"
 	rtv1 "github.com/dapr/dapr/pkg/proto/runtime/v1"
+
 	"github.com/edged-io/edged/edge/apitest"
 	"github.com/edged-io/edged/edge/grpcapi"
 	"github.com/edged-io/edged/edge/invoke"

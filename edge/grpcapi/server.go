@@ -30,7 +30,7 @@ type service struct {
 
 var _ rtv1.DaprServer = (*service)(nil)
 
-// Most of what goes over an application's socket is small and the way is short, so buffers are small and shared and
+// Most of what goes over an application's socket is small and the way is short, so buffers are small and
 // windows are fixed: grpc-go then leaves out the pings by which it measures a network. A few workers that stay spare
 // most calls a new goroutine, whose stack would have to grow: a fifth of the CPU time of a small call.
 const (
@@ -62,7 +62,6 @@ func serverOptions(o *Options) []grpc.ServerOption {
 	options := []grpc.ServerOption{
 		grpc.MaxRecvMsgSize(int(min(o.MaxBodySize, math.MaxInt32))),
 		grpc.MaxSendMsgSize(int(min(o.MaxBodySize, math.MaxInt32))),
-		grpc.SharedWriteBuffer(true),
 		grpc.ReadBufferSize(readBuffer),
 		grpc.NumStreamWorkers(workers),
 		grpc.InitialWindowSize(window),

@@ -13,13 +13,14 @@ import (
 	"google.golang.org/grpc/status"
 
 	rtv1 "github.com/dapr/dapr/pkg/proto/runtime/v1"
+
 	"github.com/edged-io/edged/edge/apitest"
 )
 
 const deadline = 10 * time.Second
 
 // subscribe opens a stream to topic and waits until it is open.
-func subscribe(t *testing.T, ctx context.Context, c rtv1.DaprClient, topic string) rtv1.Dapr_SubscribeTopicEventsAlpha1Client {
+func subscribe(ctx context.Context, t *testing.T, c rtv1.DaprClient, topic string) rtv1.Dapr_SubscribeTopicEventsAlpha1Client {
 	t.Helper()
 	s, err := c.SubscribeTopicEventsAlpha1(ctx)
 	if err != nil {
@@ -51,7 +52,7 @@ func processed(id string, s rtv1.TopicEventResponse_TopicEventResponseStatus) *r
 	}
 }
 
-func publishText(t *testing.T, ctx context.Context, c rtv1.DaprClient, topic, text string) {
+func publishText(ctx context.Context, t *testing.T, c rtv1.DaprClient, topic, text string) {
 	t.Helper()
 	_, err := c.PublishEvent(ctx, &rtv1.PublishEventRequest{PubsubName: "durable", Topic: topic, Data: []byte(text), DataContentType: "text/plain"})
 	if err != nil {
@@ -70,10 +71,10 @@ func TestSubscribeTopicEvents(t *testing.T) {
 	c := rtv1.NewDaprClient(dial(t, options(apitest.Full(t))))
 	t.Run("events come in order, with their envelope", func(t *testing.T) {
 		ctx := testContext(t)
-		s := subscribe(t, ctx, c, "ordered")
+		s := subscribe(ctx, t, c, "ordered")
 		traced := metadata.AppendToOutgoingContext(ctx, "traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
 		for i := range 20 {
-			publishText(t, traced, c, "ordered", fmt.Sprint(i))
+			publishText(traced, t, c, "ordered", fmt.Sprint(i))
 		}
 		for i := range 20 {
 			m, err := s.Recv()
@@ -96,10 +97,10 @@ func TestSubscribeTopicEvents(t *testing.T) {
 	})
 	t.Run("RETRY brings an event again, DROP does not", func(t *testing.T) {
 		ctx := testContext(t)
-		s := subscribe(t, ctx, c, "verdicts")
-		publishText(t, ctx, c, "verdicts", "again")
-		publishText(t, ctx, c, "verdicts", "dropped")
-		publishText(t, ctx, c, "verdicts", "last")
+		s := subscribe(ctx, t, c, "verdicts")
+		publishText(ctx, t, c, "verdicts", "again")
+		publishText(ctx, t, c, "verdicts", "dropped")
+		publishText(ctx, t, c, "verdicts", "last")
 		seen := map[string]int{}
 		for seen["again"] < 2 || seen["last"] < 1 {
 			m, err := s.Recv()
@@ -125,20 +126,20 @@ func TestSubscribeTopicEvents(t *testing.T) {
 	t.Run("an event without an answer comes to the next stream", func(t *testing.T) {
 		ctx := testContext(t)
 		leaving, leave := context.WithCancel(ctx)
-		s := subscribe(t, leaving, c, "left")
-		publishText(t, ctx, c, "left", "unanswered")
+		s := subscribe(leaving, t, c, "left")
+		publishText(ctx, t, c, "left", "unanswered")
 		if _, err := s.Recv(); err != nil {
 			t.Fatal(err)
 		}
 		leave()
-		next := subscribe(t, ctx, c, "left")
+		next := subscribe(ctx, t, c, "left")
 		m, err := next.Recv()
 		if err != nil || string(m.GetEventMessage().GetData()) != "unanswered" {
 			t.Fatal(m, err)
 		}
 	})
 	t.Run("a second initial request is refused", func(t *testing.T) {
-		s := subscribe(t, testContext(t), c, "twice")
+		s := subscribe(testContext(t), t, c, "twice")
 		if err := s.Send(initial("durable", "twice")); err != nil {
 			t.Fatal(err)
 		}
@@ -147,7 +148,7 @@ func TestSubscribeTopicEvents(t *testing.T) {
 		}
 	})
 	t.Run("closing the sending side ends the stream", func(t *testing.T) {
-		s := subscribe(t, testContext(t), c, "closed")
+		s := subscribe(testContext(t), t, c, "closed")
 		if err := s.CloseSend(); err != nil {
 			t.Fatal(err)
 		}
@@ -162,7 +163,7 @@ func TestServer_GracefulStop(t *testing.T) {
 		server, conn := start(t, options(apitest.Full(t)))
 		ctx := testContext(t)
 		c := rtv1.NewDaprClient(conn)
-		s := subscribe(t, ctx, c, "t")
+		s := subscribe(ctx, t, c, "t")
 		silent, err := c.SubscribeTopicEventsAlpha1(ctx) // says nothing at all
 		if err != nil {
 			t.Fatal(err)

@@ -110,7 +110,8 @@ func (a *api) failEntries(c *call, failed []pubsub.FailedEntry, err error) {
 type badEntry struct{ error }
 
 func entriesFault(p pubsub.Publication, app string, err error) error {
-	if b, ok := err.(badEntry); ok {
+	var b badEntry
+	if errors.As(err, &b) {
 		return fault.PubSubEnvelope(p.PubSub, p.Topic, app, b.error)
 	}
 	return fault.PubSubUnmarshal(p.PubSub, p.Topic, app, err)

@@ -11,11 +11,8 @@ import (
 	"github.com/edged-io/edged/edge/fault"
 )
 
-// Header values that are shared between answers; net/http only reads them.
-var (
-	jsonType   = []string{"application/json"}
-	binaryType = []string{"application/octet-stream"}
-)
+// jsonType is a header value that answers share; net/http only reads it.
+var jsonType = []string{"application/json"}
 
 // buffer is a pooled byte slice.
 type buffer struct{ b []byte }
@@ -23,6 +20,7 @@ type buffer struct{ b []byte }
 // keep is the largest buffer that goes back to the pool, so that one large request does not pin memory.
 const keep = 64 << 10
 
+// buffers are shared by all applications: a pool for each would keep memory where it is not needed.
 var buffers = sync.Pool{New: func() any { return &buffer{b: make([]byte, 0, 1024)} }}
 
 func takeBuffer() *buffer { return buffers.Get().(*buffer) }

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 
 	"github.com/edged-io/edged/edge/fault"
@@ -145,7 +146,8 @@ func (a *api) transactState(c *call, store string) {
 }
 
 func transactFault(err error) error {
-	if operation, ok := err.(badOperation); ok {
+	var operation badOperation
+	if errors.As(err, &operation) {
 		return fault.StateOperationUnsupported(string(operation))
 	}
 	return fault.MalformedRequest(err)

@@ -17,6 +17,7 @@ func (e badOperation) Error() string { return string(e) }
 // writeList is a pooled list of writes.
 type writeList struct{ w []state.Write }
 
+// writeLists, as buffers, are shared by all applications.
 var writeLists = sync.Pool{New: func() any { return &writeList{w: make([]state.Write, 0, 4)} }}
 
 func takeWrites() *writeList { return writeLists.Get().(*writeList) }

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -153,7 +154,7 @@ func (c *upgraded) readHead() error {
 	if _, err := io.ReadFull(c.r, settings); err != nil {
 		return err
 	}
-	c.head = append(append(head, settings...), c.first...)
+	c.head = slices.Concat(head, settings, c.first)
 	c.first, c.ready = nil, true
 	return nil
 }
