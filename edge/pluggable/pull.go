@@ -17,6 +17,9 @@ import (
 // drainTime bounds how long Close waits for the handler's last call.
 const drainTime = 5 * time.Second
 
+// finishTime bounds how long a closed subscription waits for the component to end the stream.
+const finishTime = time.Second
+
 // featureImmediate is how a component says that its events are not to be held back for a batch.
 const featureImmediate = "BULK_SUBSCRIBE_IMMEDIATE"
 
@@ -136,13 +139,32 @@ func (p *puller) pull(ctx context.Context, conn *grpc.ClientConn) error {
 	for {
 		select {
 		case <-p.stop:
-			return stream.CloseSend()
+			return finish(stream, messages, ended)
 		case err := <-ended:
 			return err
 		case m := <-messages:
 			if err := p.deliver(ctx, stream, p.batch(m, messages)); err != nil {
 				return err
 			}
+		}
+	}
+}
+
+// finish tells the component that no ack follows, and waits a moment until it ends the stream: a stream that is cut off
+// may lose the last acks on their way. What arrives meanwhile is not acked and comes again.
+func finish(stream pullStream, messages <-chan *proto.PullMessagesResponse, ended <-chan error) error {
+	if err := stream.CloseSend(); err != nil {
+		return err
+	}
+	timer := time.NewTimer(finishTime)
+	defer timer.Stop()
+	for {
+		select {
+		case <-messages:
+		case <-ended:
+			return nil
+		case <-timer.C:
+			return nil
 		}
 	}
 }
