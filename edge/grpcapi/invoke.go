@@ -68,19 +68,33 @@ func invokeRequest(ctx context.Context, m *commonv1.InvokeRequest) invoke.Reques
 	return r
 }
 
-// answerHeader passes the answer's headers on, and its HTTP status as dapr-http-status.
+// answerHeader passes the answer's headers on, and its HTTP status as dapr-http-status. Values that gRPC metadata cannot
+// carry are left out.
 func answerHeader(got *invoke.Response) metadata.MD {
 	md := metadata.MD{"dapr-http-status": {strconv.Itoa(got.Status)}}
 	for name, values := range got.Header {
 		switch name = strings.ToLower(name); name {
-		case "content-length", "connection", "transfer-encoding", "trailer":
+		case "connection", "content-length", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade":
+			continue
 		case "content-type":
-			md["dapr-content-type"] = values
-		default:
-			md[name] = values
+			name = "dapr-content-type"
+		}
+		for _, v := range values {
+			if printable(v) && !strings.HasPrefix(name, "grpc-") {
+				md[name] = append(md[name], v)
+			}
 		}
 	}
 	return md
+}
+
+func printable(v string) bool {
+	for i := range len(v) {
+		if v[i] < ' ' || v[i] > '~' {
+			return false
+		}
+	}
+	return true
 }
 
 // statusFault makes an error of an HTTP status as Dapr does; nil for 2xx.

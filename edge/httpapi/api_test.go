@@ -254,8 +254,24 @@ func TestInvoke(t *testing.T) {
 		}
 	})
 	t.Run("too large", func(t *testing.T) {
-		if w := call(h, "POST", "/v1.0/invoke/shop/method/m", strings.Repeat("x", 101)); w.Code < 400 {
+		for _, length := range []int64{101, -1} {
+			r := httptest.NewRequest("POST", "/v1.0/invoke/shop/method/m", strings.NewReader(strings.Repeat("x", 101)))
+			r.ContentLength = length
+			w := httptest.NewRecorder()
+			if h.ServeHTTP(w, r); w.Code != 413 {
+				t.Error(w.Code, w.Body)
+			}
+		}
+	})
+	t.Run("odd answers", func(t *testing.T) {
+		a.err = nil
+		a.answer = &invoke.Response{Status: 99, Body: io.NopCloser(strings.NewReader(""))}
+		if w := call(h, "GET", "/v1.0/invoke/shop/method/m", ""); w.Code != 500 || !strings.Contains(w.Body.String(), "status 99") {
 			t.Error(w.Code, w.Body)
+		}
+		a.answer = &invoke.Response{Status: 200, Header: http.Header{"Connection": {"close"}, "transfer-encoding": {"chunked"}, "x-ok": {"1"}}, Body: io.NopCloser(strings.NewReader("x"))}
+		if w := call(h, "GET", "/v1.0/invoke/shop/method/m", ""); w.Code != 200 || len(w.Header()) != 1 || w.Header().Get("X-Ok") != "1" {
+			t.Error(w.Code, w.Header())
 		}
 	})
 	t.Run("not ready", func(t *testing.T) {
@@ -310,6 +326,42 @@ func TestAccess(t *testing.T) {
 		w := call(h, "GET", path, "")
 		if w.Code != want || want == 404 && strings.Contains(w.Body.String(), "errorCode") {
 			t.Errorf("%s: %d %s", path, w.Code, w.Body)
+		}
+	}
+}
+
+func TestCORS(t *testing.T) {
+	for _, c := range []struct {
+		allowed, origin, want string
+	}{
+		{"*", "https://any.example", "*"},
+		{"*", "", ""},
+		{"https://a.example, https://b.example", "https://B.example", "https://B.example"},
+		{"https://a.example", "https://b.example", ""},
+		{"https://*.example", "https://x.y.example", "https://x.y.example"},
+		{"https://*.example", "https://.exampl", ""},
+		{"", "https://a.example", ""},
+	} {
+		o := options(apitest.Bare())
+		o.AllowedOrigins, o.APIToken = c.allowed, "secret"
+		h := httpapi.New(o)
+		header := []string{"dapr-api-token", "secret"}
+		if c.origin != "" {
+			header = append(header, "Origin", c.origin)
+		}
+		w := call(h, "GET", "/v1.0/metadata", "", header...)
+		if got := w.Header().Get("Access-Control-Allow-Origin"); w.Code != 200 || got != c.want || (w.Header().Get("Vary") == "Origin") != (c.allowed != "") {
+			t.Errorf("%+v: %d %v", c, w.Code, w.Header())
+		}
+		// A preflight needs no token, and does not reach the API.
+		w = call(h, "OPTIONS", "/v1.0/metadata", "", "Origin", c.origin, "Access-Control-Request-Method", "PUT", "Access-Control-Request-Headers", "x-a, dapr-api-token")
+		switch {
+		case c.allowed == "" && w.Code != 401, c.allowed != "" && (w.Code != 200 || w.Body.Len() > 0):
+			t.Errorf("%+v: preflight %d %s", c, w.Code, w.Body)
+		case c.want != "" && (w.Header().Get("Access-Control-Allow-Methods") != "PUT" || w.Header().Get("Access-Control-Allow-Headers") != "X-A, Dapr-Api-Token"):
+			t.Errorf("%+v: preflight %v", c, w.Header())
+		case c.want == "" && w.Header().Get("Access-Control-Allow-Methods") != "":
+			t.Errorf("%+v: preflight %v", c, w.Header())
 		}
 	}
 }

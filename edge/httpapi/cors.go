@@ -18,6 +18,7 @@ func newCORS(origins string) *cors {
 	}
 	c := &cors{exact: map[string]bool{}}
 	for origin := range strings.SplitSeq(strings.ToLower(origins), ",") {
+		origin = strings.TrimSpace(origin)
 		switch before, after, wild := strings.Cut(origin, "*"); {
 		case origin == "*":
 			c.all = true

@@ -2,11 +2,14 @@ package httpapi
 
 import (
 	"encoding/base64"
+	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"path"
 	"strings"
 
+	"github.com/edged-io/edged/edge/fault"
 	"github.com/edged-io/edged/edge/invoke"
 )
 
@@ -67,21 +70,43 @@ func basicTarget(authorization string) string {
 
 // forward calls the method and streams the answer.
 func (a *api) forward(w http.ResponseWriter, r *http.Request, target, method string) {
+	if r.ContentLength > a.MaxBodySize {
+		a.fail(w, fault.BodyTooLarge(a.MaxBodySize))
+		return
+	}
 	answer, err := a.Invoke.Invoke(r.Context(), target, invoke.Request{
 		Verb: r.Method, Path: method, Query: r.URL.RawQuery, Header: r.Header,
 		Body: &limited{ReadCloser: r.Body, left: a.MaxBodySize}, Length: r.ContentLength,
 	})
 	if err != nil {
+		if errors.Is(err, errTooLarge) {
+			err = fault.BodyTooLarge(a.MaxBodySize)
+		}
 		a.fail(w, err)
 		return
 	}
 	defer func() { _ = answer.Body.Close() }() // reading it to the end, or giving up, is all that counts
+	if answer.Status < 200 || answer.Status > 999 {
+		a.fail(w, fault.InvokeFailed(target, fmt.Errorf("the application answered with status %d", answer.Status)))
+		return
+	}
 	h := w.Header()
 	for name, values := range answer.Header {
-		h[http.CanonicalHeaderKey(name)] = values
+		if name = http.CanonicalHeaderKey(name); !hopByHop(name) {
+			h[name] = values
+		}
 	}
 	w.WriteHeader(answer.Status)
 	stream(w, answer.Body, h.Get("Content-Length") == "")
+}
+
+// hopByHop reports headers that concern one connection only (RFC 9110, section 7.6.1).
+func hopByHop(name string) bool {
+	switch name {
+	case "Connection", "Keep-Alive", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade":
+		return true
+	}
+	return false
 }
 
 // stream copies an answer. In pieces, each is sent at once, so that events reach the caller as the application sends them.
