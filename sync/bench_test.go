@@ -3,6 +3,7 @@ package sync_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -152,4 +153,69 @@ func (u upstream) rawState(b *testing.B, keys int, value []byte) float64 {
 	}
 	<-js.PublishAsyncComplete()
 	return float64(keys) / time.Since(began).Seconds()
+}
+
+// Bytes that go up per event of 340 bytes, over WebSocket with compression.
+func BenchmarkUplinkBytes(b *testing.B) {
+	cfg := hubConfig(b)
+	cfg.Listen.WebSocket = fmt.Sprintf("127.0.0.1:%d", freePort(b))
+	h := openHub(b, cfg)
+	u := newUpstream(b, h.ClientURL(), 1)
+	p := newProxy(b, "nats://"+cfg.Listen.WebSocket)
+	const n = 20_000
+	for b.Loop() {
+		disk := newDisk("#")
+		var events []pubsub.Event
+		for i := range n {
+			data := fmt.Appendf(nil, `{"data":{"sensor":"hall-%d","value":%d.%02d,"unit":"celsius"},"datacontenttype":"application/json","id":"%08x-%04x-4%03x-9%03x-%012x","pubsubname":"pubsub","source":"sensor","specversion":"1.0","time":"%s","topic":"sensors/temperature","traceid":"00-%032x-%016x-01","type":"com.dapr.event.sent"}`,
+				i%20, 20+i%7, i%100, i*2654435761, i%65536, i%4096, i%4096, i*1099511628211,
+				time.Now().Add(time.Duration(i)*time.Second).UTC().Format(time.RFC3339), uint64(i)*0x9E3779B97F4A7C15, uint64(i)*0xC2B2AE3D27D4EB4F)
+			events = append(events, pubsub.Event{Topic: "sensors/temperature", ContentType: "application/cloudevents+json", Data: data})
+		}
+		if err := disk.journal.Append(context.Background(), events); err != nil {
+			b.Fatal(err)
+		}
+		for _, compression := range []bool{true, false} {
+			c := u.config("ws://" + p.l.Addr().String())
+			c.Compression = compression
+			before := p.passed()
+			d := start(b, u.deviceID(), disk, c)
+			within(b, time.Minute, "all is sent", func() bool { return d.lane("telemetry").Changes == n })
+			d.close()
+			name := "bytes/event"
+			if !compression {
+				name = "uncompressed/event"
+			}
+			b.ReportMetric(float64(p.passed()-before)/n, name)
+			disk.store = newStore()
+		}
+		b.ReportMetric(float64(len(events[0].Data)), "event-bytes")
+	}
+}
+
+// The time from an append to the arrival at a plain subscriber of the upstream, online.
+func BenchmarkOnlineLatency(b *testing.B) {
+	h := openHub(b, hubConfig(b))
+	u := newUpstream(b, h.ClientURL(), 1)
+	disk := newDisk("#")
+	d := start(b, u.deviceID(), disk, u.config(u.url))
+	sub, err := u.admin.SubscribeSync("ev." + d.id + ".t")
+	if err != nil {
+		b.Fatal(err)
+	}
+	d.publish("t", 1, 1)
+	if _, err := sub.NextMsg(5 * time.Second); err != nil {
+		b.Fatal(err)
+	}
+	var took []time.Duration
+	for b.Loop() {
+		began := time.Now()
+		d.publish("t", 2, 2)
+		if _, err := sub.NextMsg(5 * time.Second); err != nil {
+			b.Fatal(err)
+		}
+		took = append(took, time.Since(began))
+	}
+	slices.Sort(took)
+	b.ReportMetric(float64(took[len(took)*99/100].Microseconds())/1000, "p99-ms")
 }

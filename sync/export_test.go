@@ -54,3 +54,5 @@ func NewGrace(keep time.Duration, bytes int64) *Grace {
 }
 func (g *Grace) Add(at time.Time, pos uint64, bytes int64)   { g.g.add(at, pos, bytes) }
 func (g *Grace) Advance(now time.Time, passed uint64) uint64 { return g.g.advance(now, passed) }
+
+func WatchNetwork(ctx context.Context, changed func()) error { return watchNetwork(ctx, changed) }

@@ -200,6 +200,16 @@ func (l *link) stalled() {
 	_ = l.nc.ForceReconnect() // it fails only when the connection is closed for good
 }
 
+// nudge tries to connect now, if there is no connection: the network has changed.
+func (l *link) nudge() {
+	l.mu.Lock()
+	nc, offline := l.nc, l.session.Err() != nil
+	l.mu.Unlock()
+	if nc != nil && offline && nc.IsReconnecting() {
+		_ = nc.ForceReconnect() // it fails only when the connection is closed for good
+	}
+}
+
 func (l *link) answered() {
 	l.mu.Lock()
 	defer l.mu.Unlock()

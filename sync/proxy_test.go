@@ -158,6 +158,13 @@ func (p *proxy) restore() {
 	p.down = false
 }
 
+// passed is how many bytes have gone up.
+func (p *proxy) passed() int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.bytes
+}
+
 func (p *proxy) reset() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -19,6 +19,7 @@ const (
 	unknownMax    = 8
 	emptyMax      = 4
 	emptyWait     = 50 * time.Millisecond
+	scanSuffix    = "=scan"     // no device id contains it
 	idleConsumer  = time.Minute // after which the server forgets a consumer that nobody reads
 )
 
@@ -266,7 +267,7 @@ func (j *jetStream) Stored(ctx context.Context, lane Lane, from uint64, fn func(
 func (j *jetStream) Pull(ctx context.Context, p Pull, fn func(r Remote, more bool) error) error {
 	name := j.device
 	if p.Snapshot {
-		name += "-scan"
+		name += scanSuffix
 	}
 	r := reading{
 		stream: j.kvStream(), name: name, filter: j.keys(), from: p.From,

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"regexp"
 	"sync"
 	"time"
 
@@ -73,7 +74,7 @@ func New(cfg Config, deps Deps) (*Sync, error) {
 	cfg.Validate(func(field, value, problem, hint string) {
 		errs = append(errs, fmt.Errorf("upstream.%s: %s: %s (%s)", field, value, problem, hint))
 	})
-	if deps.Device == "" || token(deps.Device) != deps.Device {
+	if !regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,62}$`).MatchString(deps.Device) {
 		errs = append(errs, fmt.Errorf("device %q: not an id (lower-case letters, digits, - and _)", deps.Device))
 	}
 	if len(cfg.Events) > 0 && (deps.Journals == nil || deps.Meta == nil) {
@@ -115,6 +116,11 @@ func (s *Sync) Run(ctx context.Context) error {
 	defer s.link.close()
 	var wg sync.WaitGroup
 	wg.Go(func() { s.connect(ctx) })
+	wg.Go(func() {
+		if err := watchNetwork(ctx, s.link.nudge); err != nil {
+			s.deps.Log.Info("reconnecting by time only", "reason", err)
+		}
+	})
 	for _, start := range s.sources() {
 		wg.Go(func() { start(ctx) })
 	}
