@@ -238,12 +238,7 @@ func (b *Bridge) Close() error {
 // Status returns how the bridge is doing.
 func (b *Bridge) Status() BridgeStatus {
 	s := BridgeStatus{Name: b.cfg.Name, Link: b.main.Status(), Out: b.out.stat(), In: b.in.count.stat(), Blocked: b.in.blockedBy()}
-	if n := b.main.inbox.overflow(); n > 0 {
-		if s.In.Dropped == nil {
-			s.In.Dropped = map[string]uint64{}
-		}
-		s.In.Dropped[CauseOverflow] = n
-	}
+	s.In.addOverflow(b.main)
 	for _, box := range b.boxes {
 		s.Refused = append(s.Refused, box.accused.refusals()...)
 	}

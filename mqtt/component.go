@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"net/http"
 	"strconv"
 	"strings"
@@ -326,13 +325,7 @@ func (b *Broker) Status() BridgeStatus {
 		Name: b.spec.Name, Link: b.client.Status(), Out: b.sent.stat(), In: b.taker.count.stat(),
 		Blocked: b.taker.blockedBy(), Refused: b.box.accused.refusals(),
 	}
-	if n := b.client.inbox.overflow(); n > 0 {
-		s.In.Dropped = maps.Clone(s.In.Dropped)
-		if s.In.Dropped == nil {
-			s.In.Dropped = map[string]uint64{}
-		}
-		s.In.Dropped[CauseOverflow] = n
-	}
+	s.In.addOverflow(b.client)
 	return s
 }
 

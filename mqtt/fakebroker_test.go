@@ -94,8 +94,8 @@ func usual(conn net.Conn, p packets.ControlPacket) bool {
 	return out == nil || out.Write(conn) == nil
 }
 
-// TestBridge_Out_BrokerDiesAnywhere has a broker that makes each message durable before it acknowledges it, as none that
-// is killed with -9 in these tests does, and that dies before, between and after the two.
+// TestBridge_Out_BrokerDiesAnywhere has a broker that makes each message durable before it acknowledges it (mosquitto does
+// not, and forgets some when it is killed), and that dies before, between and after the two.
 func TestBridge_Out_BrokerDiesAnywhere(t *testing.T) {
 	const total = 5000
 	seen := newLedger()

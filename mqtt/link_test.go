@@ -87,6 +87,30 @@ func TestBridge_BirthAndWill(t *testing.T) {
 	}
 }
 
+// TestBridge_Out_StopsCleanly stops the bridge again and again in the middle of its work: what is on its way is
+// acknowledged first, so nothing is sent twice.
+func TestBridge_Out_StopsCleanly(t *testing.T) {
+	const total, rounds = 3000, 5
+	m := startMosquitto(t)
+	seen := observe(t, m.url(), "up/#")
+	local := newLocal(t)
+	publishLocal(t, local, "sensors/a", 0, total)
+	cfg := bridgeConfig("plant", m.url())
+	cfg.Out = []mqtt.OutRule{rawOut("sensors/#", "", "up/")}
+	for i := range rounds {
+		b, stop := runBridge(t, cfg, local)
+		eventually(t, 10*time.Second, "some work", func() bool { return b.Status().Out.Handled > 0 || seen.distinct() == total })
+		begin := time.Now()
+		stop()
+		if d := time.Since(begin); d > 5*time.Second {
+			t.Errorf("stop %d took %v", i, d)
+		}
+	}
+	runBridge(t, cfg, local)
+	eventually(t, 20*time.Second, "all messages", func() bool { return seen.distinct() == total })
+	seen.check(t, total, 0)
+}
+
 // TestBridge_SessionTakeover connects a second client under the bridge's id again and again.
 func TestBridge_SessionTakeover(t *testing.T) {
 	m := startMosquitto(t)

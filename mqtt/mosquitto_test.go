@@ -261,5 +261,3 @@ func passwordFile(t testing.TB, user, password string) string {
 	enc := base64.StdEncoding.EncodeToString
 	return writeFile(t, "passwords", fmt.Sprintf("%s:$7$101$%s$%s\n", user, enc(salt), enc(hash)))
 }
-
-type ctx = context.Context

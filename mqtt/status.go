@@ -70,3 +70,15 @@ func (t *traffic) stat() Traffic {
 	defer t.mu.Unlock()
 	return Traffic{Received: t.received.Load(), Handled: t.handled.Load(), Dropped: maps.Clone(t.dropped)}
 }
+
+// addOverflow adds what the client had to drop before anybody could look at it.
+func (t *Traffic) addOverflow(c *Client) {
+	n := c.inbox.overflow()
+	if n == 0 {
+		return
+	}
+	if t.Dropped == nil {
+		t.Dropped = map[string]uint64{}
+	}
+	t.Dropped[CauseOverflow] = n
+}

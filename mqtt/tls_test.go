@@ -1,6 +1,7 @@
 package mqtt_test
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -117,7 +118,7 @@ func TestBridge_TLS(t *testing.T) {
 		cfg := base()
 		cfg.TLS, cfg.Credentials.Secret = mqtt.TLSConfig{}, "plant"
 		b, _ := runBridge(t, cfg, newLocal(t), func(o *mqtt.BridgeOptions) {
-			o.Secret = func(_ ctx, name string) (map[string]string, error) {
+			o.Secret = func(_ context.Context, _ string) (map[string]string, error) {
 				return map[string]string{"caCert": ca.pem, "clientCert": cert, "clientKey": key}, nil
 			}
 		})
