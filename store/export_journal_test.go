@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -19,7 +20,7 @@ import (
 type TestFacts struct {
 	mu    sync.Mutex
 	facts map[string][]byte
-	Saves int
+	saves int
 	Fail  error  // what SaveMeta answers, if set
 	Hook  func() // called before a save takes effect, if set
 }
@@ -42,7 +43,7 @@ func (f *TestFacts) SaveMeta(_ context.Context, puts map[string][]byte, deletes 
 	if f.Fail != nil {
 		return f.Fail
 	}
-	f.Saves++
+	f.saves++
 	if f.facts == nil {
 		f.facts = map[string][]byte{}
 	}
@@ -51,6 +52,13 @@ func (f *TestFacts) SaveMeta(_ context.Context, puts map[string][]byte, deletes 
 		delete(f.facts, k)
 	}
 	return nil
+}
+
+// Saves counts the saves.
+func (f *TestFacts) Saves() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.saves
 }
 
 // SetFail makes saves fail, or not any more.
@@ -163,7 +171,21 @@ func (l *TestLog) Kill() {
 }
 
 // Tidy runs the janitor's turn at once.
-func (l *TestLog) Tidy() { l.janitor.turn() }
+func (l *TestLog) Tidy() {
+	t := &l.janitor
+	t.mu.Lock()
+	for t.active {
+		t.mu.Unlock()
+		runtime.Gosched()
+		t.mu.Lock()
+	}
+	t.active = true
+	t.mu.Unlock()
+	t.turn()
+	t.mu.Lock()
+	t.active = false
+	t.mu.Unlock()
+}
 
 // Idle reports that the log holds neither buffers nor files.
 func (l *TestLog) Idle() bool {

@@ -172,15 +172,15 @@ func TestEventLog_CursorsAreLazy(t *testing.T) {
 			}
 		}
 		mustAppend(t, l, event("a", "1"), event("a", "2"), event("a", "3"))
-		saves := facts.Saves
+		saves := facts.Saves()
 		lane.Commit("c", pubsub.Cursor{Head: 2})
 		lane.Commit("d", pubsub.Cursor{Head: 1})
-		if facts.Saves != saves {
+		if facts.Saves() != saves {
 			t.Error("commit waits for the disk")
 		}
 		time.Sleep(time.Second)
-		if facts.Saves != saves+1 {
-			t.Errorf("%d saves after two commits", facts.Saves-saves)
+		if facts.Saves() != saves+1 {
+			t.Errorf("%d saves after two commits", facts.Saves()-saves)
 		}
 		facts.SetFail(unix.EIO)
 		lane.Commit("c", pubsub.Cursor{Head: 3})

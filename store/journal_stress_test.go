@@ -131,7 +131,7 @@ func dropAccounting(t *testing.T, r *rand.Rand) {
 func TestEventLog_Concurrent(t *testing.T) {
 	l := store.OpenTestLog(t, t.TempDir(), store.TestLogOptions{SegmentSize: 4000, FlushEvery: 1e6},
 		pubsub.Contract{Match: "keep/#"}, pubsub.Contract{Match: "drop/#", MaxEvents: 50, MaxBytes: 5000})
-	const publishers, each = 6, 300
+	const publishers, each = 6, 150
 	ctx, cancel := context.WithCancel(t.Context())
 	var background, work sync.WaitGroup
 	for p := range publishers {

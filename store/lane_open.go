@@ -119,7 +119,7 @@ func headerOf(path string) (segmentHeader, error) {
 // What an unfinished write has left is cut off.
 func (l *lane) openNewest(facts laneFacts, committed []byte, known bool) error {
 	limit := facts.void
-	l.void = facts.void
+	l.void, l.next = limit, max(limit, 1) // what is written from now on is not void
 	for len(l.segs) > 0 {
 		s := l.segs[len(l.segs)-1]
 		if s.first >= limit {
@@ -131,6 +131,7 @@ func (l *lane) openNewest(facts laneFacts, committed []byte, known bool) error {
 		}
 		limit = s.first
 		l.void = limit
+		l.next = max(l.next, limit)
 		l.segs = l.segs[:len(l.segs)-1]
 		l.bytes -= s.size
 	}
