@@ -186,10 +186,18 @@ func (b *batch) atomic(ctx context.Context, prev, next Cursor) (Cursor, error) {
 	return next, nil
 }
 
+// disconnected reports whether nats.go refused because there is no connection, of which the session hears a moment later.
+func disconnected(err error) bool {
+	return errors.Is(err, nats.ErrReconnectBufExceeded) || errors.Is(err, nats.ErrConnectionClosed) || errors.Is(err, nats.ErrDisconnected)
+}
+
 func publishError(subject string, err error) error {
 	t := Unknown
-	if errors.Is(err, nats.ErrMaxPayload) {
+	switch {
+	case errors.Is(err, nats.ErrMaxPayload):
 		t = TooLarge
+	case disconnected(err):
+		return &Error{Trouble: Unknown, Err: errOffline}
 	}
 	return &Error{Trouble: t, Err: fmt.Errorf("publish to %s: %w", subject, err)}
 }

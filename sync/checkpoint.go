@@ -27,6 +27,7 @@ type checkpoint struct {
 	Created time.Time `json:"created"` // the upstream stream's incarnation
 	Past    []string  `json:"past,omitempty"`
 	Overlap overlap   `json:"overlap,omitzero"`
+	Tried   bool      `json:"tried,omitempty"`  // something was sent without an atomic batch before there was a cursor upstream
 	Resync  string    `json:"resync,omitempty"` // of state: a comparison of all keys that is not complete
 }
 

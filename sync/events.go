@@ -130,6 +130,12 @@ func (l *eventLane) session(ctx context.Context) error {
 			return l.learn(ctx, err, nil)
 		}
 		after, waiting = waiting[b.used-1].Sequence, waiting[b.used:]
+		if !caps.Atomic && l.fence == 0 && !l.cp.Tried {
+			l.cp.Tried, l.unsaved = true, true
+			if err := l.save(ctx); err != nil {
+				return err
+			}
+		}
 		if b.last.Seq > 0 {
 			if err := l.commit(ctx, b); err != nil {
 				return l.learn(ctx, err, b.changes)

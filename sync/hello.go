@@ -35,7 +35,7 @@ func (l *eventLane) hello(ctx context.Context) (Caps, error) {
 			return caps, err
 		}
 	}
-	if !caps.Atomic && l.stored == nil { // part of a batch may be stored without the cursor
+	if !caps.Atomic && l.stored == nil && (l.fence > 0 || l.cp.Tried) { // part of a batch may be stored without the cursor
 		if l.stored, err = l.storedAfter(ctx, l.fence, l.cp.Epoch); err != nil {
 			return caps, err
 		}

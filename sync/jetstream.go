@@ -132,6 +132,8 @@ func (j *jetStream) request(ctx context.Context, subject string, body []byte) (*
 		return m, nil
 	case errors.Is(err, nats.ErrNoResponders):
 		return nil, &Error{Trouble: Missing, Err: fmt.Errorf("nobody answers on %s", subject)}
+	case disconnected(err):
+		return nil, &Error{Trouble: Unknown, Err: errOffline}
 	case errors.Is(err, context.DeadlineExceeded):
 		j.link.stalled()
 	}

@@ -1,6 +1,7 @@
 package sync
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -102,7 +103,7 @@ func (r *reporter) progress(lane string) (n uint64) {
 }
 
 func (r *reporter) failed(lane string, err error) {
-	if err == nil {
+	if err == nil || errors.Is(err, errOffline) { // the status of the link says that
 		return
 	}
 	var again bool
