@@ -30,7 +30,7 @@ func TestRandomAgainstCELGo(t *testing.T) {
 	env := reference(t)
 	r := rand.New(rand.NewPCG(1, 2))
 	both := 0
-	const n = 2000
+	const n = 1000
 	for range n {
 		if compareGenerated(t, env, r.Uint64(), 20+r.IntN(60)) {
 			both++
