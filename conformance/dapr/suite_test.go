@@ -8,7 +8,6 @@ import (
 	"testing"
 
 	"github.com/dapr/dapr/tests/integration"
-	_ "github.com/dapr/dapr/tests/integration/suite/daprd/startup" // the suite itself does not import these cases
 )
 
 func Test_Integration(t *testing.T) { integration.RunIntegrationTests(t) }
