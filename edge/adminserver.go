@@ -22,14 +22,15 @@ func FetchStatus(ctx context.Context, cfg Config) ([]byte, error) {
 	return admin.NewClient(AdminSocket(cfg)).Status(ctx)
 }
 
-// Attachment and Attached are what AttachTo asks for and answers.
+// Attachment is what AttachTo asks for, Lease what it gives, with the addresses of Attached.
 type (
 	Attachment = admin.Attachment
 	Attached   = admin.Attached
+	Lease      = admin.Lease
 )
 
-// AttachTo asks the daemon with this configuration to serve an application until release is called or this process ends.
-func AttachTo(ctx context.Context, cfg Config, a Attachment) (at Attached, release func() error, err error) {
+// AttachTo asks the daemon with this configuration to serve an application until the lease is closed or this process ends.
+func AttachTo(ctx context.Context, cfg Config, a Attachment) (*Lease, error) {
 	return admin.NewClient(AdminSocket(cfg)).Attach(ctx, a)
 }
 
@@ -39,19 +40,20 @@ type adminServer struct {
 	servers   []*http.Server
 	listeners []net.Listener
 	wg        stdsync.WaitGroup
+	ended     chan struct{} // closed when edged stops: attachments end
 }
 
 func (rt *Runtime) openAdmin(context.Context) error {
 	if rt.cfg.dropIn != nil {
 		return nil
 	}
-	own := access{uid: -1, gid: -1}
+	own := access{uid: -1, gid: -1, mode: ownMode}
 	l, err := listenUnix(AdminSocket(rt.cfg), own)
 	if err != nil {
 		return err
 	}
-	rt.admin = &adminServer{log: rt.log}
-	rt.admin.add(&guarded{Listener: l, admit: own.admit, log: rt.log}, admin.Handler(rt, rt.log))
+	rt.admin = &adminServer{log: rt.log, ended: make(chan struct{})}
+	rt.admin.add(&guarded{Listener: l, admit: own.admit, log: rt.log}, admin.Handler(rt, rt.admin.ended, rt.log))
 	if rt.cfg.Metrics.Listen == "" {
 		return nil
 	}
@@ -83,6 +85,7 @@ func (s *adminServer) serve() {
 // close ends attachments at once and waits a moment for other calls.
 func (s *adminServer) close() error {
 	var errs []error
+	close(s.ended)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	for i, server := range s.servers {

@@ -1,7 +1,6 @@
 package edge
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -42,19 +41,20 @@ type application struct {
 	specs    []pubsub.Spec // declarative subscriptions
 	relays   []pubsub.Subscription
 
-	http, public *http.Server
-	extra        []*http.Server // metrics and profiles of drop-in mode
-	grpc         *grpcapi.Server
-	serving      []func() error
-	closers      []io.Closer // listeners and splitters
+	http    *http.Server
+	extra   []*http.Server // what else daprd serves: metrics, profiles
+	grpc    *grpcapi.Server
+	serving []func() error
+	closers []io.Closer // listeners and splitters
 
 	addresses admin.Attached
 	cancel    context.CancelFunc
 	wg        stdsync.WaitGroup
 	once      stdsync.Once
 	hosting   stdsync.Once
-	started   bool
+	started   bool // guarded by the runtime's changes
 	ready     atomic.Bool
+	gone      chan struct{} // set, under the runtime's mu, when it is being detached; closed when it is
 }
 
 // newApplication listens on the application's sockets; serve makes it answer.
@@ -93,8 +93,11 @@ func (a *application) newServer(h http.Handler) *http.Server {
 
 // listen opens the socket, which speaks HTTP/1.1 and gRPC, and the TCP listeners if there are any.
 func (a *application) listen() error {
-	a.addresses.Socket = cmp.Or(a.cfg.Socket, filepath.Join(a.rt.cfg.Run, a.cfg.ID+".sock"))
+	a.addresses.Socket = a.cfg.socket(a.rt.cfg.Run)
 	access := newAccess(a.cfg.User, a.rt.cfg.Group)
+	if access.user != "" && access.uid < 0 {
+		a.log.Warn("the application's user does not exist: only root and the user that runs edged may connect", "user", access.user)
+	}
 	l, err := listenUnix(a.addresses.Socket, access)
 	if err != nil {
 		return err
@@ -121,7 +124,7 @@ func (a *application) listenAsDaprd(d *dropIn, o httpapi.Options) error {
 	if d.socketFolder != "" {
 		for name, server := range map[string]*http.Server{"http": a.http, "grpc": nil} {
 			path := filepath.Join(d.socketFolder, fmt.Sprintf("dapr-%s-%s.socket", a.cfg.ID, name))
-			l, err := listenUnix(path, access{uid: -1, gid: -1})
+			l, err := listenUnix(path, access{uid: -1, gid: -1, mode: sharedMode})
 			if err != nil {
 				return err
 			}
@@ -138,24 +141,31 @@ func (a *application) listenAsDaprd(d *dropIn, o httpapi.Options) error {
 			return err
 		}
 	}
-	a.public = a.newServer(httpapi.NewPublic(o))
+	return a.listenExtra(d, httpapi.NewPublic(o))
+}
+
+// listenExtra opens what daprd listens on besides its APIs. Nothing answers between daemons in this version, which the
+// internal port says at once.
+func (a *application) listenExtra(d *dropIn, public http.Handler) error {
 	profiles := http.NewServeMux()
 	admin.Profiles(profiles)
 	for _, extra := range []struct {
-		addr   string
-		server *http.Server
+		addr    string
+		handler http.Handler
 	}{
-		{d.publicAddress, a.public},
-		{d.metricsAddress, a.newServer(admin.Metrics(a.rt))},
-		{d.profileAddress, a.newServer(profiles)},
+		{d.publicAddress, public},
+		{d.metricsAddress, admin.Metrics(a.rt)},
+		{d.profileAddress, profiles},
+		{d.internalAddress, http.NotFoundHandler()},
 	} {
 		if extra.addr == "" {
 			continue
 		}
-		if _, err := a.listenTCP(extra.addr, extra.server); err != nil {
+		server := a.newServer(extra.handler)
+		if _, err := a.listenTCP(extra.addr, server); err != nil {
 			return err
 		}
-		a.extra = append(a.extra, extra.server)
+		a.extra = append(a.extra, server)
 	}
 	return nil
 }
@@ -187,8 +197,11 @@ func (a *application) serveGRPC(l net.Listener) {
 	a.serving = append(a.serving, func() error { return a.grpc.Serve(l) })
 }
 
-// serve starts to answer on all sockets, and to follow the application's life.
+// serve starts to answer on all sockets, and to follow the application's life. The runtime's changes is held.
 func (a *application) serve() {
+	if a.started {
+		return
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	a.cancel, a.started = cancel, true
 	for _, f := range a.serving {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
@@ -159,22 +160,20 @@ func (c *Config) Validate(report func(field, value, problem, hint string)) {
 	if c.Log.Format != "logfmt" && c.Log.Format != "json" {
 		report("log.format", c.Log.Format, "is not a log format", "logfmt or json")
 	}
-	if c.Limits.MaxBodySize <= 0 {
-		report("limits.maxBodySize", fmt.Sprint(c.Limits.MaxBodySize), "must be more than 0", "for example 4MiB")
+	c.Limits.validate(report)
+	if c.Metrics.Listen != "" && checkAddress(c.Metrics.Listen) != nil {
+		report("metrics.listen", c.Metrics.Listen, errNotAddress.Error(), "for example 127.0.0.1:9090")
 	}
-	seen := map[string]bool{}
+	taken := map[string]string{c.Metrics.Listen: "metrics.listen"} // address, path or id -> the field that has it
 	for i := range c.Apps {
-		c.Apps[i].validate(fmt.Sprintf("apps[%d].", i), seen, report)
+		field := fmt.Sprintf("apps[%d].", i)
+		c.Apps[i].validate(field, report)
+		c.Apps[i].validateUnique(field, taken, AdminSocket(*c), c.Run, report)
 	}
 	for i, t := range c.Topics {
-		field := fmt.Sprintf("topics[%d].", i)
-		if t.Match == "" {
-			report(field+"match", "", "is required", "a topic name or an MQTT topic filter such as alarms/#")
-		}
-		if w := pubsub.Full(t.WhenFull); w != "" && w != pubsub.Reject && w != pubsub.DropOldest {
-			report(field+"whenFull", t.WhenFull, "is not a policy", "reject or drop-oldest")
-		}
+		t.validate(fmt.Sprintf("topics[%d].", i), report)
 	}
+	mqtt.ValidateBridges(c.Bridges, func(field, value, problem, hint string) { report("bridges"+field, value, problem, hint) })
 	bridges := map[string]bool{}
 	for i, b := range c.Bridges {
 		if bridges[b.Name] {
@@ -184,16 +183,81 @@ func (c *Config) Validate(report func(field, value, problem, hint string)) {
 	}
 }
 
-func (a *AppConfig) validate(field string, seen map[string]bool, report func(field, value, problem, hint string)) {
+func (l *LimitsConfig) validate(report func(field, value, problem, hint string)) {
+	if l.MaxBodySize <= 0 {
+		report("limits.maxBodySize", fmt.Sprint(l.MaxBodySize), "must be more than 0", "for example 4MiB")
+	}
+	if l.Reserve < 0 {
+		report("limits.reserve", fmt.Sprint(l.Reserve), "is negative", "0 reserves nothing")
+	}
+	if l.CommitInterval < 0 {
+		report("limits.commitInterval", l.CommitInterval.String(), "is negative", "0s: every write is on disk before it is answered")
+	}
+}
+
+func (t *TopicConfig) validate(field string, report func(field, value, problem, hint string)) {
+	if t.Match == "" {
+		report(field+"match", "", "is required", "a topic name or an MQTT topic filter such as alarms/#")
+	} else if err := mqtt.ValidateFilter(t.Match); err != nil {
+		report(field+"match", t.Match, err.Error(), "a topic name or an MQTT topic filter such as alarms/#")
+	}
+	if w := pubsub.Full(t.WhenFull); w != "" && w != pubsub.Reject && w != pubsub.DropOldest {
+		report(field+"whenFull", t.WhenFull, "is not a policy", "reject or drop-oldest")
+	}
+	for _, bound := range []struct {
+		name, value string
+		negative    bool
+	}{
+		{"maxBytes", fmt.Sprint(t.MaxBytes), t.MaxBytes < 0},
+		{"maxEvents", fmt.Sprint(t.MaxEvents), t.MaxEvents < 0},
+		{"maxAge", t.MaxAge.String(), t.MaxAge < 0},
+	} {
+		if bound.negative {
+			report(field+bound.name, bound.value, "is negative", "leave it out for the default bound")
+		}
+	}
+}
+
+// validateUnique reports what another part of the configuration has already, as taken says, which it completes.
+func (a *AppConfig) validateUnique(field string, taken map[string]string, adminSocket, run string, report func(field, value, problem, hint string)) {
+	claim := func(name, key, value, hint string) {
+		if by, ok := taken[key]; ok && value != "" {
+			report(field+name, value, "is used twice, also by "+by, hint)
+		}
+		taken[key] = field + name
+	}
+	claim("id", "id "+a.ID, a.ID, "every application has an id of its own")
+	socket := a.socket(run)
+	switch {
+	case socket == adminSocket:
+		report(field+"socket", socket, "is the admin socket", "give the application another id or another socket")
+	case len(socket) > maxSocketPath:
+		report(field+"socket", socket, fmt.Sprintf("is longer than the %d bytes that a socket's path can have", maxSocketPath), "use a shorter folder")
+	case a.Socket != "":
+		claim("socket", socket, socket, "every application has a socket of its own")
+	}
+	for _, l := range []struct{ name, addr string }{{"listen.http", a.Listen.HTTP}, {"listen.grpc", a.Listen.GRPC}} {
+		if _, port, err := net.SplitHostPort(l.addr); err == nil && port != "0" {
+			claim(l.name, l.addr, l.addr, "every listener has an address of its own")
+		}
+	}
+}
+
+// maxSocketPath is what fits into sun_path with its end (unix(7)).
+const maxSocketPath = 107
+
+// socket is the path of the application's socket.
+func (a *AppConfig) socket(run string) string {
+	return firstOf(a.Socket, filepath.Join(run, a.ID+".sock"))
+}
+
+func (a *AppConfig) validate(field string, report func(field, value, problem, hint string)) {
 	switch {
 	case a.ID == "":
 		report(field+"id", "", "is required", "lower-case letters, digits and -")
 	case !idPattern.MatchString(a.ID):
 		report(field+"id", a.ID, "is not an application id", "lower-case letters, digits, - and _, at most 64, no dots")
-	case seen[a.ID]:
-		report(field+"id", a.ID, "is used twice", "every application has an id of its own")
 	}
-	seen[a.ID] = true
 	for _, l := range []struct{ name, addr string }{{"listen.http", a.Listen.HTTP}, {"listen.grpc", a.Listen.GRPC}} {
 		if l.addr != "" && checkAddress(l.addr) != nil {
 			report(field+l.name, l.addr, errNotAddress.Error(), "for example 127.0.0.1:3500")
@@ -202,14 +266,21 @@ func (a *AppConfig) validate(field string, seen map[string]bool, report func(fie
 	if p := a.Channel.Protocol; p != "" && !appProtocols[p] {
 		report(field+"channel.protocol", p, "is not a protocol", "http, https, grpc, grpcs or h2c")
 	}
-	if addr := a.Channel.Address; addr != "" && !strings.HasPrefix(addr, "unix://") && checkAddress(addr) != nil {
+	path, unix := strings.CutPrefix(a.Channel.Address, "unix://")
+	if addr := a.Channel.Address; addr != "" && (unix && path == "" || !unix && checkAddress(addr) != nil) {
 		report(field+"channel.address", addr, "is neither host:port nor unix:///path", "for example 127.0.0.1:6001")
+	}
+	if h := a.Channel.Health; h.Interval < 0 || h.Timeout < 0 || h.Threshold < 0 {
+		report(field+"channel.health", fmt.Sprintf("interval %s, timeout %s, threshold %d", h.Interval, h.Timeout, h.Threshold), "has a negative figure", "0 means the default")
 	}
 }
 
 func checkAddress(addr string) error {
 	_, port, err := net.SplitHostPort(addr)
-	if err != nil || port == "" {
+	if err != nil {
+		return errNotAddress
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
 		return errNotAddress
 	}
 	return nil

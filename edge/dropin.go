@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/edged-io/edged/edge/resource"
@@ -32,10 +33,9 @@ type dropIn struct {
 	blockShutdown                time.Duration
 	disableInit                  []string
 	maxHeader                    int
-	actors                       bool // a placement or scheduler address was given
 	namespace                    string
 	onlyNamespace                string // resources of other namespaces are left out; empty: none are, as in daprd
-	apiToken, appToken           string
+	dataGiven                    bool   // by --data-dir: there is no other folder instead
 }
 
 // DaprdFlags are daprd's command line, parsed. Version is set when only the version was asked for.
@@ -67,16 +67,16 @@ func ParseDaprd(args []string, env func(string) string, usage io.Writer) (DaprdF
 }
 
 type daprdFlagSet struct {
-	version                                                      bool
-	appID, appPort, appProtocol, appAddress                      string
-	httpPort, grpcPort, listen, publicPort, publicListen         string
-	internalPort, internalListen, metricsPort, metricsListen     string
-	profilePort, maxBody, readBuffer, origins, logLevel          string
-	placement, socketFolder, componentsPath, dataDir, healthPath string
-	metrics, profiling, logJSON, apiLogging, health              bool
-	maxConcurrency, interval, timeout, threshold, graceful       int
-	block                                                        time.Duration
-	resources, configs, scheduler, disableInit                   []string
+	version                                                  bool
+	appID, appPort, appProtocol, appAddress                  string
+	httpPort, grpcPort, listen, publicPort, publicListen     string
+	internalPort, internalListen, metricsPort, metricsListen string
+	profilePort, maxBody, readBuffer, origins, logLevel      string
+	socketFolder, componentsPath, dataDir, healthPath        string
+	metrics, profiling, logJSON, apiLogging, health          bool
+	maxConcurrency, interval, timeout, threshold, graceful   int
+	block                                                    time.Duration
+	resources, configs, disableInit                          []string
 }
 
 func (f *daprdFlagSet) define(usage io.Writer) *flag.FlagSet {
@@ -125,8 +125,6 @@ func (f *daprdFlagSet) define(usage io.Writer) *flag.FlagSet {
 	fs.IntVar(&f.graceful, "dapr-graceful-shutdown-seconds", 5, "seconds that calls under way may take at the end")
 	fs.DurationVar(&f.block, "dapr-block-shutdown-duration", 0, "how long to wait for the application before stopping")
 	list(&f.disableInit, "disable-init-endpoints", "initialization endpoints not to call: config, subscribe")
-	fs.StringVar(&f.placement, "placement-host-address", "", "any address switches the embedded actor runtime on")
-	list(&f.scheduler, "scheduler-host-address", "any address switches the embedded scheduler on")
 	defineIgnored(fs)
 	return fs
 }
@@ -134,7 +132,7 @@ func (f *daprdFlagSet) define(usage io.Writer) *flag.FlagSet {
 // defineIgnored accepts the flags that have no meaning without a control plane, so that launchers need not change.
 func defineIgnored(fs *flag.FlagSet) {
 	for _, name := range []string{
-		"mode", "sentry-address", "control-plane-address", "control-plane-trust-domain", "control-plane-namespace",
+		"mode", "placement-host-address", "scheduler-host-address", "sentry-address", "control-plane-address", "control-plane-trust-domain", "control-plane-namespace",
 		"sentry-request-jwt-audiences", "actors-disseminate-timeout", "hot-reload-reconcile-interval", "runtime-path",
 		"app-binding-options-timeout", "scheduler-job-streams", "actors-service", "reminders-service",
 		"dapr-http-max-request-size", "dapr-http-read-buffer-size",
@@ -185,7 +183,7 @@ func (f *daprdFlagSet) config(env func(string) string) (Config, error) {
 		return cfg, err
 	}
 	if d.appPort > 0 {
-		app.Channel.Address = net.JoinHostPort(f.appAddress, f.appPort)
+		app.Channel.Address = net.JoinHostPort(unbracket(f.appAddress), f.appPort)
 	}
 	d.maxHeader = int(header)
 	cfg.dropIn = d
@@ -198,10 +196,7 @@ func (f *daprdFlagSet) dropIn(env func(string) string) (*dropIn, error) {
 		configFiles: f.configs, allowedOrigins: f.origins, apiLogging: f.apiLogging, appAddress: f.appAddress,
 		socketFolder: f.socketFolder, gracefulShutdown: time.Duration(f.graceful) * time.Second, blockShutdown: f.block,
 		disableInit: f.disableInit, namespace: firstOf(env("NAMESPACE"), "default"), onlyNamespace: env("NAMESPACE"),
-		apiToken: env("DAPR_API_TOKEN"), appToken: env("APP_API_TOKEN"),
-	}
-	for _, a := range append(f.scheduler, f.placement) {
-		d.actors = d.actors || strings.Trim(a, ` "'`) != ""
+		dataGiven: f.dataDir != "",
 	}
 	if f.appPort != "" {
 		port, err := strconv.Atoi(f.appPort)
@@ -245,11 +240,18 @@ func flagError(name, value string, err error) error {
 }
 
 // dataFolder makes the folder or, when the default one cannot be written, falls back to a temporary one: daprd needs no
-// folder, so what launches daprd gives none.
+// folder, so what launches daprd gives none. For a folder that the command line names there is no other.
 func (d *dropIn) dataFolder(dir string) (chosen string, temporary bool, err error) {
-	if err = os.MkdirAll(dir, 0o700); err == nil {
-		return dir, false, nil
+	err = os.MkdirAll(dir, 0o700)
+	if err == nil {
+		err = syscall.Access(dir, writeAndSearch)
+	}
+	if err == nil || d.dataGiven {
+		return dir, false, err
 	}
 	chosen, err = os.MkdirTemp("", "edged-")
 	return chosen, true, err
 }
+
+// writeAndSearch is W_OK and X_OK of access(2).
+const writeAndSearch = 2 | 1

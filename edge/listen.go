@@ -2,6 +2,7 @@ package edge
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -29,9 +31,8 @@ func listenUnix(path string, who access) (net.Listener, error) {
 	if err := removeStaleSocket(path); err != nil {
 		return nil, err
 	}
-	old := syscall.Umask(0o177)
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
-	syscall.Umask(old)
+	config := net.ListenConfig{Control: ownerOnly}
+	l, err := config.Listen(context.Background(), "unix", path) // a local bind does not wait
 	if err != nil {
 		return nil, fmt.Errorf("listen on socket %s: %w", path, err)
 	}
@@ -39,6 +40,14 @@ func listenUnix(path string, who access) (net.Listener, error) {
 		return nil, errors.Join(fmt.Errorf("set access of socket %s: %w", path, err), l.Close())
 	}
 	return l, nil
+}
+
+// ownerOnly gives a socket that is not bound yet mode 0600, which Linux makes the mode of its path when it is bound. The
+// umask would do so too, but it belongs to the whole process, which makes files all the time.
+func ownerOnly(_, _ string, c syscall.RawConn) error {
+	var err error
+	cerr := c.Control(func(fd uintptr) { err = syscall.Fchmod(int(fd), 0o600) })
+	return errors.Join(cerr, err)
 }
 
 func removeStaleSocket(path string) error {
@@ -163,6 +172,7 @@ func (s *splitter) Close() error {
 }
 
 func (s *splitter) accept() {
+	exhausted := []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM}
 	defer s.wg.Done()
 	for {
 		c, err := s.from.Accept()
@@ -171,8 +181,8 @@ func (s *splitter) accept() {
 			go s.sniff(c)
 			continue
 		}
-		if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
-			// Every descriptor is taken: wait for one to be free rather than end the API.
+		if slices.ContainsFunc(exhausted, func(e error) bool { return errors.Is(err, e) }) {
+			// Every descriptor or all memory is taken: wait for some to be free rather than end the API.
 			select {
 			case <-time.After(50 * time.Millisecond):
 				continue

@@ -15,6 +15,12 @@ func notify(log *slog.Logger, state string) {
 	}
 }
 
+// notifyReload tells the service manager that the daemon goes on with another configuration; READY=1 ends it. The time is
+// what Type=notify-reload asks for (sd_notify(3)).
+func notifyReload(log *slog.Logger) {
+	notify(log, daemon.SdNotifyReloading+"\n"+daemon.SdNotifyMonotonicUsec())
+}
+
 // feedWatchdog tells the service manager that edged is alive for as long as healthy says so, at twice the rate that the
 // manager asks for. A daemon that cannot serve is left to the manager, which restarts it.
 func feedWatchdog(ctx context.Context, log *slog.Logger, healthy func(context.Context) error) {

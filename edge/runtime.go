@@ -15,6 +15,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/daemon"
+
 	"github.com/edged-io/edged/edge/cel"
 	"github.com/edged-io/edged/edge/invoke"
 	"github.com/edged-io/edged/edge/pubsub"
@@ -57,6 +59,10 @@ type Runtime struct {
 	device   *deviceHealth
 	admin    *adminServer
 	metrics  *telemetry.Metrics
+
+	// changes is held while applications are attached, start and are told to stop, one after the other. It comes before mu.
+	changes  stdsync.Mutex
+	stopping bool // guarded by changes: nothing attaches any more
 
 	mu   stdsync.RWMutex
 	apps map[string]*application
@@ -262,13 +268,20 @@ func (rt *Runtime) findChannel(app string) (invoke.Channel, bool) {
 	rt.mu.RLock()
 	defer rt.mu.RUnlock()
 	a, ok := rt.apps[app]
-	if !ok || a.channel == nil {
-		return nil, ok
+	if !ok || a.gone != nil {
+		return nil, false
+	}
+	if a.channel == nil {
+		return nil, true
 	}
 	return a.channel, true
 }
 
-// Run serves until ctx ends or an application asks for a shutdown through the API. It returns when calls under way are
+// ErrReload as the cause of the end of Run's context says that another Runtime takes over in this process: the service
+// manager is told of a reload, not of a stop.
+var ErrReload = errors.New("the configuration is read again")
+
+// Run serves until ctx ends or, in the place of daprd, the application asks for a shutdown through the API. It returns when calls under way are
 // answered, or their time is up.
 func (rt *Runtime) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
@@ -286,15 +299,19 @@ func (rt *Runtime) Run(ctx context.Context) error {
 	}
 	rt.serve()
 	rt.ready.Store(true)
-	notify(rt.log, "READY=1")
+	notify(rt.log, daemon.SdNotifyReady)
 	rt.log.Info(fmt.Sprintf("dapr initialized. Status: Running. Init Elapsed %dms", time.Since(rt.began).Milliseconds()))
 	select {
 	case <-ctx.Done():
 	case <-rt.quit:
 	}
-	notify(rt.log, "STOPPING=1")
-	rt.log.Info("Dapr is shutting down")
-	rt.blockShutdown()
+	if errors.Is(context.Cause(ctx), ErrReload) {
+		notifyReload(rt.log)
+	} else {
+		notify(rt.log, daemon.SdNotifyStopping)
+		rt.log.Info("Dapr is shutting down")
+		rt.blockShutdown()
+	}
 	rt.ready.Store(false)
 	err := rt.stopApps()
 	cancel()
@@ -310,6 +327,11 @@ func (rt *Runtime) logEnd(what string, err error) {
 
 // serve starts what listens. The admin socket comes first, so that a slow application can be looked at.
 func (rt *Runtime) serve() {
+	rt.changes.Lock()
+	defer rt.changes.Unlock()
+	if rt.stopping {
+		return
+	}
 	if rt.admin != nil {
 		rt.admin.serve()
 	}
@@ -321,7 +343,11 @@ func (rt *Runtime) serve() {
 // Shutdown asks Run to end gracefully and returns at once.
 func (rt *Runtime) Shutdown() { rt.once.Do(func() { close(rt.quit) }) }
 
+// stopApps stops every application. From then on none can attach.
 func (rt *Runtime) stopApps() error {
+	rt.changes.Lock()
+	rt.stopping = true
+	rt.changes.Unlock()
 	var wg stdsync.WaitGroup
 	apps := rt.applications()
 	errs := make([]error, len(apps))

@@ -45,45 +45,75 @@ func (rt *Runtime) openApps(context.Context) error {
 	return nil
 }
 
-// Attach serves one more application until detach is called. It is refused if the id is served already.
-func (rt *Runtime) Attach(_ context.Context, at admin.Attachment) (admin.Attached, func(), error) {
+// Attach serves one more application until detach is called, which waits for calls under way. It is refused if the id is
+// served already, and when edged stops. One that is just being detached is waited for.
+func (rt *Runtime) Attach(ctx context.Context, at admin.Attachment) (admin.Attached, func(), error) {
 	cfg := AppConfig{
 		ID: at.ID, Listen: ListenConfig{HTTP: at.HTTP, GRPC: at.GRPC},
 		Channel: ChannelConfig{Address: at.Address, Protocol: at.Protocol, MaxConcurrency: at.MaxConcurrent},
 	}
 	cfg.Channel.Health.Enabled = at.HealthCheck
 	var faults resource.Faults
-	cfg.validate("", map[string]bool{}, func(field, value, problem, hint string) {
+	report := func(field, value, problem, hint string) {
 		faults = append(faults, resource.Fault{File: "attachment", Field: field, Value: value, Problem: problem, Hint: hint})
-	})
+	}
+	cfg.validate("", report)
+	cfg.validateUnique("", map[string]string{}, AdminSocket(rt.cfg), rt.cfg.Run, report)
 	if err := faults.Err(); err != nil {
 		return admin.Attached{}, nil, err
 	}
-	rt.mu.Lock()
-	if _, taken := rt.apps[cfg.ID]; taken {
-		rt.mu.Unlock()
-		return admin.Attached{}, nil, fmt.Errorf("application %s is served already", cfg.ID)
+	rt.changes.Lock()
+	defer rt.changes.Unlock()
+	if rt.stopping {
+		return admin.Attached{}, nil, errors.New("edged is stopping")
+	}
+	if err := rt.vacant(ctx, cfg.ID); err != nil {
+		return admin.Attached{}, nil, err
 	}
 	a, err := newApplication(rt, cfg)
-	if err == nil {
-		rt.apps[cfg.ID] = a
-	}
-	rt.mu.Unlock()
 	if err != nil {
 		return admin.Attached{}, nil, err
 	}
+	rt.mu.Lock()
+	rt.apps[cfg.ID] = a
+	rt.mu.Unlock()
 	a.serve()
 	rt.log.Info("application attached", "app", cfg.ID)
 	return a.addresses, func() { rt.detach(a) }, nil
 }
 
+// vacant returns when no application has the id, or an error if one goes on having it.
+func (rt *Runtime) vacant(ctx context.Context, id string) error {
+	for {
+		rt.mu.RLock()
+		a := rt.apps[id]
+		leaving := a != nil && a.gone != nil
+		rt.mu.RUnlock()
+		switch {
+		case a == nil:
+			return nil
+		case !leaving:
+			return fmt.Errorf("application %s is served already", id)
+		}
+		select {
+		case <-a.gone:
+		case <-ctx.Done():
+			return fmt.Errorf("wait until application %s is detached: %w", id, ctx.Err())
+		}
+	}
+}
+
+// detach keeps the id taken until the application's sockets and subscriptions are gone.
 func (rt *Runtime) detach(a *application) {
 	rt.mu.Lock()
-	if rt.apps[a.cfg.ID] == a {
-		delete(rt.apps, a.cfg.ID)
-	}
+	a.gone = make(chan struct{})
 	rt.mu.Unlock()
-	if err := a.stop(); err != nil {
+	err := a.stop()
+	rt.mu.Lock()
+	delete(rt.apps, a.cfg.ID)
+	close(a.gone)
+	rt.mu.Unlock()
+	if err != nil {
 		rt.log.Error("application not detached cleanly", "app", a.cfg.ID, "error", err)
 		return
 	}
@@ -108,16 +138,22 @@ func (a *application) apiOptions() httpapi.Options {
 	o := httpapi.Options{
 		AppID: a.cfg.ID, Namespace: "default", State: rt.state, PubSub: rt.pubsub, Secrets: rt.secrets, Metadata: a.metadata, Invoke: rt.invoke,
 		MaxBodySize: int64(rt.cfg.Limits.MaxBodySize), APIToken: rt.opts.Getenv("DAPR_API_TOKEN"), Access: rt.settings.Spec.API,
-		Ready: func() bool { return rt.ready.Load() && a.ready.Load() }, OutboundReady: rt.ready.Load, Shutdown: rt.Shutdown, ForceShutdown: func() { rt.opts.Exit(1) },
+		Ready: func() bool { return rt.ready.Load() && a.ready.Load() }, OutboundReady: rt.ready.Load, Shutdown: a.shutdown, ForceShutdown: a.shutdown,
 		Log: a.log, OnError: rt.metrics.APIErrors(a.cfg.ID),
 	}
 	if m := rt.settings.Spec.EffectiveMetrics(); rt.cfg.dropIn != nil && (m.RecordErrorCodes == nil || !*m.RecordErrorCodes) {
 		o.OnError = nil
 	}
 	if d := rt.cfg.dropIn; d != nil {
+		o.Shutdown, o.ForceShutdown = rt.Shutdown, func() { rt.opts.Exit(1) }
 		o.Namespace, o.AllowedOrigins, o.LogCalls = d.namespace, d.allowedOrigins, d.apiLogging
 	}
 	return o
+}
+
+// shutdown is the shutdown API where edged serves a whole device: no application may take it from the others.
+func (a *application) shutdown() {
+	a.log.Warn("the application asked for a shutdown; edged serves the whole device and goes on")
 }
 
 func (a *application) grpcOptions(o httpapi.Options) grpcapi.Options {

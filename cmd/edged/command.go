@@ -52,10 +52,10 @@ func exitCode(err error) int {
 }
 
 func run(args []string) error {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	ctx, stop := untilSignal()
 	defer stop()
 	if filepath.Base(args[0]) == "daprd" {
-		return daprd(ctx, args[1:])
+		return helped(daprd(ctx, args[1:]))
 	}
 	if len(args) < 2 || args[1] == "help" || args[1] == "--help" || args[1] == "-h" {
 		fmt.Fprint(os.Stdout, usage())
@@ -65,12 +65,32 @@ func run(args []string) error {
 		if c.name != args[1] {
 			continue
 		}
-		if err := c.run(ctx, args[2:]); !errors.Is(err, flag.ErrHelp) {
-			return err
-		}
-		return nil
+		return helped(c.run(ctx, args[2:]))
 	}
 	return usageError{fmt.Errorf("there is no command %q\n\n%s", args[1], usage())}
+}
+
+// helped takes a call for help, which has been given, for success.
+func helped(err error) error {
+	if errors.Is(err, flag.ErrHelp) {
+		return nil
+	}
+	return err
+}
+
+// untilSignal returns a context that ends with the first SIGINT or SIGTERM. The second one ends the process at once, with
+// exit code 1, whatever is under way.
+func untilSignal() (ctx context.Context, stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	go func() { // as long as the process
+		<-signals
+		cancel()
+		<-signals
+		os.Exit(1)
+	}()
+	return ctx, cancel
 }
 
 func usage() string {

@@ -13,7 +13,7 @@ import (
 func daprd(ctx context.Context, args []string) error {
 	flags, err := edge.ParseDaprd(args, os.Getenv, os.Stderr)
 	if err != nil {
-		return usageError{err}
+		return err
 	}
 	if flags.Version {
 		_, err := fmt.Println(edge.RuntimeVersion(version))

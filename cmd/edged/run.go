@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"strings"
 	"syscall"
 	"time"
 
@@ -51,7 +52,8 @@ func parseRun(args []string) (runFlags, error) {
 }
 
 // runApp attaches an application to the running daemon, or to a private one when there is none, runs its command and
-// detaches it when the command ends. The exit code is the command's.
+// detaches it when the command ends. The exit code is the command's. When the daemon starts again meanwhile, the application
+// is attached again at the same addresses.
 func runApp(ctx context.Context, args []string) error {
 	f, err := parseRun(args)
 	if err != nil {
@@ -69,12 +71,51 @@ func runApp(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	at, release, err := edge.AttachTo(context.WithoutCancel(ctx), cfg, f.attachment())
+	attached, detach := context.WithCancel(context.WithoutCancel(ctx))
+	defer detach()
+	lease, err := edge.AttachTo(attached, cfg, f.attachment())
 	if err != nil {
 		return errors.Join(fmt.Errorf("attach application %s: %w", f.id, err), stop())
 	}
-	log.Info("application attached", "app", f.id, "socket", at.Socket, "http", at.HTTP, "grpc", at.GRPC)
-	return errors.Join(runCommand(ctx, f, at), release(), stop())
+	log.Info("application attached", "app", f.id, "socket", lease.Socket, "http", lease.HTTP, "grpc", lease.GRPC)
+	kept := make(chan struct{})
+	go func() {
+		defer close(kept)
+		keepAttached(attached, cfg, f, lease, log)
+	}()
+	err = runCommand(ctx, f, lease.Attached)
+	detach()
+	<-kept
+	return errors.Join(err, stop())
+}
+
+// keepAttached holds the lease until ctx ends. When the daemon ends it, by a reload or because it stops, the application is
+// attached again as soon as a daemon answers.
+func keepAttached(ctx context.Context, cfg edge.Config, f runFlags, lease *edge.Lease, log *slog.Logger) {
+	again := f.attachment()
+	again.HTTP, again.GRPC = lease.HTTP, lease.GRPC // the application was told these
+	for ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case <-lease.Ended():
+			log.Warn("the daemon has stopped serving the application; it is attached again when the daemon is back", "app", f.id)
+		}
+		_ = lease.Close() // it has ended, or ends with ctx
+		for wait := 50 * time.Millisecond; ctx.Err() == nil; wait = min(2*wait, 2*time.Second) {
+			next, err := edge.AttachTo(ctx, cfg, again)
+			if err == nil {
+				lease = next
+				log.Info("application attached again", "app", f.id)
+				break
+			}
+			log.Debug("application not attached", "app", f.id, "error", err)
+			select {
+			case <-ctx.Done():
+			case <-time.After(wait):
+			}
+		}
+	}
+	_ = lease.Close()
 }
 
 func (f runFlags) attachment() edge.Attachment {
@@ -85,7 +126,7 @@ func (f runFlags) attachment() edge.Attachment {
 	switch {
 	case f.port != "":
 		a.Address = net.JoinHostPort(f.address, f.port)
-	case len(f.address) > 7 && f.address[:7] == "unix://":
+	case strings.HasPrefix(f.address, "unix://"):
 		a.Address = f.address
 	}
 	return a
@@ -134,11 +175,19 @@ func runCommand(ctx context.Context, f runFlags, at edge.Attached) error {
 	case ctx.Err() != nil:
 		return nil // asked to stop, and the application has ended
 	case errors.As(err, &exit):
-		return childExit{exit.ExitCode()}
+		return childExit{shellCode(exit)}
 	case err != nil:
 		return fmt.Errorf("run the application: %w", err)
 	}
 	return nil
+}
+
+// shellCode is the exit code as a shell gives it: 128 and the signal's number for a command that a signal ended.
+func shellCode(exit *exec.ExitError) int {
+	if w, ok := exit.Sys().(syscall.WaitStatus); ok && w.Signaled() {
+		return 128 + int(w.Signal())
+	}
+	return exit.ExitCode()
 }
 
 func portOf(addr string) string {

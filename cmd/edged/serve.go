@@ -60,7 +60,8 @@ func serve(ctx context.Context, args []string) error {
 }
 
 // runRuntime opens and runs edged until ctx ends. On SIGHUP it loads the configuration again and, if that has no fault,
-// goes on with it in the same process; with faults it says so and the running configuration stays.
+// goes on with it in the same process; with faults it says so and the running configuration stays. So it does when the new
+// one turns out not to start, for example because of a port that is taken.
 func runRuntime(ctx context.Context, load func() (edge.Config, error), log *slog.Logger) error {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
@@ -69,36 +70,58 @@ func runRuntime(ctx context.Context, load func() (edge.Config, error), log *slog
 	if err != nil {
 		return err
 	}
+	opts := edge.Options{Log: log, Version: version}
+	rt, err := edge.Open(ctx, cfg, opts)
+	if err != nil {
+		return err
+	}
 	for {
-		rt, err := edge.Open(ctx, cfg, edge.Options{Log: log, Version: version})
-		if err != nil {
+		next, err := runUntilReload(ctx, rt, func(ctx context.Context) (edge.Config, bool) { return awaitReload(ctx, hup, load, log) })
+		if next == nil {
 			return err
 		}
-		turn, end := context.WithCancel(ctx)
-		next := make(chan edge.Config, 1)
-		go func() {
-			defer end()
-			awaitReload(turn, hup, load, next, log)
-		}()
-		err = errors.Join(rt.Run(turn), rt.Close())
-		end()
-		select {
-		case cfg = <-next:
-			if err != nil {
-				log.Error("old configuration not ended cleanly", "error", err)
-			}
-		default:
+		if err != nil {
+			log.Error("old configuration not ended cleanly", "error", err)
+		}
+		if rt, err = edge.Open(ctx, *next, opts); err == nil {
+			cfg = *next
+			continue
+		}
+		log.Error("reload refused, the configuration before goes on", "error", err)
+		if rt, err = edge.Open(ctx, cfg, opts); err != nil {
 			return err
 		}
 	}
 }
 
-// awaitReload returns when a SIGHUP has brought a configuration without faults, which it sends, or when ctx ends.
-func awaitReload(ctx context.Context, hup <-chan os.Signal, load func() (edge.Config, error), next chan<- edge.Config, log *slog.Logger) {
+// runUntilReload runs and closes rt. It returns the configuration to go on with, or nil when edged is to stop.
+func runUntilReload(ctx context.Context, rt *edge.Runtime, await func(context.Context) (edge.Config, bool)) (*edge.Config, error) {
+	turn, end := context.WithCancelCause(ctx)
+	waiting := make(chan struct{})
+	var next *edge.Config
+	go func() {
+		defer close(waiting)
+		if cfg, ok := await(turn); ok {
+			next = &cfg
+			end(edge.ErrReload)
+		}
+	}()
+	err := errors.Join(rt.Run(turn), rt.Close())
+	reload := errors.Is(context.Cause(turn), edge.ErrReload)
+	end(nil)
+	<-waiting
+	if !reload || ctx.Err() != nil {
+		return nil, err
+	}
+	return next, err
+}
+
+// awaitReload returns the configuration without faults that a SIGHUP has brought, or false when ctx ends.
+func awaitReload(ctx context.Context, hup <-chan os.Signal, load func() (edge.Config, error), log *slog.Logger) (edge.Config, bool) {
 	for {
 		select {
 		case <-ctx.Done():
-			return
+			return edge.Config{}, false
 		case <-hup:
 		}
 		cfg, err := load()
@@ -107,8 +130,7 @@ func awaitReload(ctx context.Context, hup <-chan os.Signal, load func() (edge.Co
 		}
 		if err == nil {
 			log.Info("reload: the configuration is read again")
-			next <- cfg
-			return
+			return cfg, true
 		}
 		log.Error("reload refused, the running configuration stays", "error", err)
 	}

@@ -3,9 +3,12 @@
 package admin
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -43,8 +46,8 @@ type Daemon interface {
 	Attach(ctx context.Context, a Attachment) (at Attached, detach func(), err error)
 }
 
-// Handler serves GET /status, GET /metrics, POST /attach and /debug/pprof/.
-func Handler(d Daemon, log *slog.Logger) http.Handler {
+// Handler serves GET /status, GET /metrics, POST /attach and /debug/pprof/. Attachments end when ended is closed.
+func Handler(d Daemon, ended <-chan struct{}, log *slog.Logger) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
@@ -55,7 +58,7 @@ func Handler(d Daemon, log *slog.Logger) http.Handler {
 		}
 	})
 	mux.Handle("GET /metrics", Metrics(d))
-	mux.HandleFunc("POST /attach", func(w http.ResponseWriter, r *http.Request) { attach(w, r, d, log) })
+	mux.HandleFunc("POST /attach", func(w http.ResponseWriter, r *http.Request) { attach(w, r, d, ended, log) })
 	Profiles(mux)
 	return mux
 }
@@ -76,30 +79,35 @@ func Profiles(mux *http.ServeMux) {
 }
 
 // attach keeps the application for as long as the client holds the connection, so that one that dies is detached.
-func attach(w http.ResponseWriter, r *http.Request, d Daemon, log *slog.Logger) {
+func attach(w http.ResponseWriter, r *http.Request, d Daemon, ended <-chan struct{}, log *slog.Logger) {
 	var a Attachment
 	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<16))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&a); err != nil {
-		http.Error(w, "decode attachment: "+err.Error(), http.StatusBadRequest)
+		refuse(w, http.StatusBadRequest, fmt.Errorf("decode attachment: %w", err), log)
 		return
 	}
 	at, detach, err := d.Attach(r.Context(), a)
 	if err != nil {
-		w.WriteHeader(http.StatusConflict)
-		at.Error = err.Error()
-	} else {
-		defer detach()
-	}
-	rc := http.NewResponseController(w)
-	if eerr := json.NewEncoder(w).Encode(at); eerr != nil || err != nil {
+		refuse(w, http.StatusConflict, err, log)
 		return
 	}
-	if err := rc.Flush(); err != nil {
+	defer detach()
+	if err := errors.Join(json.NewEncoder(w).Encode(at), http.NewResponseController(w).Flush()); err != nil {
 		log.Debug("attachment not answered", "app", a.ID, "error", err)
 		return
 	}
-	<-r.Context().Done()
+	select {
+	case <-r.Context().Done():
+	case <-ended:
+	}
+}
+
+func refuse(w http.ResponseWriter, status int, reason error, log *slog.Logger) {
+	w.WriteHeader(status)
+	if err := json.NewEncoder(w).Encode(Attached{Error: reason.Error()}); err != nil {
+		log.Debug("refusal not sent", "error", err)
+	}
 }
 
 // Client talks to the admin socket of a daemon.
@@ -127,26 +135,54 @@ func (c *Client) Status(ctx context.Context) ([]byte, error) {
 		return nil, err
 	}
 	b, err := io.ReadAll(resp.Body)
+	if resp.StatusCode != http.StatusOK {
+		err = errors.Join(fmt.Errorf("the daemon answered %s: %s", resp.Status, b), err)
+	}
 	return b, errors.Join(err, resp.Body.Close())
 }
 
-// Attach asks the daemon to serve an application until release is called or this process ends.
-func (c *Client) Attach(ctx context.Context, a Attachment) (at Attached, release func() error, err error) {
-	body, w := io.Pipe()
-	go func() { _ = w.CloseWithError(json.NewEncoder(w).Encode(a)) }() // the reader sees the error
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://edged/attach", body)
+// Lease is an application that a daemon serves for as long as the lease is held.
+type Lease struct {
+	Attached
+	body  io.Closer
+	ended chan struct{}
+}
+
+// Ended is closed when the lease has ended: it was closed, or the daemon has stopped.
+func (l *Lease) Ended() <-chan struct{} { return l.ended }
+
+// Close ends the lease and waits. It may be called twice.
+func (l *Lease) Close() error {
+	err := l.body.Close()
+	<-l.ended
+	return err
+}
+
+// Attach asks the daemon to serve an application until the lease is closed, ctx ends, or this process does.
+func (c *Client) Attach(ctx context.Context, a Attachment) (*Lease, error) {
+	body, err := json.Marshal(a)
 	if err != nil {
-		return at, nil, err
+		return nil, err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://edged/attach", bytes.NewReader(body))
+	if err != nil {
+		return nil, err
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return at, nil, err
+		return nil, err
 	}
-	if err := json.NewDecoder(resp.Body).Decode(&at); err != nil {
-		return at, nil, errors.Join(err, resp.Body.Close())
+	l := &Lease{body: resp.Body, ended: make(chan struct{})}
+	err = json.NewDecoder(resp.Body).Decode(&l.Attached)
+	if err == nil && (l.Error != "" || resp.StatusCode != http.StatusOK) {
+		err = errors.New(cmp.Or(l.Error, resp.Status))
 	}
-	if at.Error != "" {
-		return at, nil, errors.Join(errors.New(at.Error), resp.Body.Close())
+	if err != nil {
+		return nil, errors.Join(err, resp.Body.Close())
 	}
-	return at, resp.Body.Close, nil
+	go func() { // ends with the daemon's answer, at the latest by Close
+		defer close(l.ended)
+		_, _ = io.Copy(io.Discard, resp.Body) // how it ended does not matter
+	}()
+	return l, nil
 }

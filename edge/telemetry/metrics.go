@@ -90,7 +90,7 @@ func NewSample() *Sample { return &Sample{set: metrics.NewSet()} }
 
 // Put adds a figure under a name with its labels. What ends in _total is a counter, all else a gauge.
 func (s *Sample) Put(name string, v float64) {
-	if strings.Contains(name, "_total") {
+	if family, _, _ := strings.Cut(name, "{"); strings.HasSuffix(family, "_total") {
 		s.set.GetOrCreateCounter(name).Set(uint64(v))
 		return
 	}
