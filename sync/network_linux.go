@@ -18,7 +18,7 @@ func watchNetwork(ctx context.Context, changed func()) error {
 	if err != nil {
 		return fmt.Errorf("watch the network: %w", err)
 	}
-	defer unix.Close(fd)
+	defer func() { _ = unix.Close(fd) }() // nothing was written
 	groups := uint32(unix.RTMGRP_LINK | unix.RTMGRP_IPV4_IFADDR | unix.RTMGRP_IPV6_IFADDR | unix.RTMGRP_IPV4_ROUTE | unix.RTMGRP_IPV6_ROUTE)
 	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: groups}); err != nil {
 		return fmt.Errorf("watch the network: %w", err)
@@ -27,7 +27,7 @@ func watchNetwork(ctx context.Context, changed func()) error {
 	if err != nil {
 		return fmt.Errorf("watch the network: %w", err)
 	}
-	defer unix.Close(wake)
+	defer func() { _ = unix.Close(wake) }() // nothing was written
 	stop := context.AfterFunc(ctx, func() { _, _ = unix.Write(wake, []byte{1, 0, 0, 0, 0, 0, 0, 0}) }) // an eventfd takes it
 	defer stop()
 	buf := make([]byte, 16<<10)
