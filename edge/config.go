@@ -187,12 +187,6 @@ func (l *LimitsConfig) validate(report func(field, value, problem, hint string))
 	if l.MaxBodySize <= 0 {
 		report("limits.maxBodySize", fmt.Sprint(l.MaxBodySize), "must be more than 0", "for example 4MiB")
 	}
-	if l.Reserve < 0 {
-		report("limits.reserve", fmt.Sprint(l.Reserve), "is negative", "0 reserves nothing")
-	}
-	if l.CommitInterval < 0 {
-		report("limits.commitInterval", l.CommitInterval.String(), "is negative", "0s: every write is on disk before it is answered")
-	}
 }
 
 func (t *TopicConfig) validate(field string, report func(field, value, problem, hint string)) {
@@ -204,36 +198,29 @@ func (t *TopicConfig) validate(field string, report func(field, value, problem, 
 	if w := pubsub.Full(t.WhenFull); w != "" && w != pubsub.Reject && w != pubsub.DropOldest {
 		report(field+"whenFull", t.WhenFull, "is not a policy", "reject or drop-oldest")
 	}
-	for _, bound := range []struct {
-		name, value string
-		negative    bool
-	}{
-		{"maxBytes", fmt.Sprint(t.MaxBytes), t.MaxBytes < 0},
-		{"maxEvents", fmt.Sprint(t.MaxEvents), t.MaxEvents < 0},
-		{"maxAge", t.MaxAge.String(), t.MaxAge < 0},
-	} {
-		if bound.negative {
-			report(field+bound.name, bound.value, "is negative", "leave it out for the default bound")
-		}
+	if t.MaxEvents < 0 {
+		report(field+"maxEvents", fmt.Sprint(t.MaxEvents), "is negative", "leave it out for the default bound")
 	}
 }
 
 // validateUnique reports what another part of the configuration has already, as taken says, which it completes.
 func (a *AppConfig) validateUnique(field string, taken map[string]string, adminSocket, run string, report func(field, value, problem, hint string)) {
-	claim := func(name, key, value, hint string) {
-		if by, ok := taken[key]; ok && value != "" {
+	claim := func(name, key, value, hint string) (free bool) {
+		by, used := taken[key]
+		if used {
 			report(field+name, value, "is used twice, also by "+by, hint)
 		}
 		taken[key] = field + name
+		return !used
 	}
-	claim("id", "id "+a.ID, a.ID, "every application has an id of its own")
+	own := a.ID != "" && claim("id", "id "+a.ID, a.ID, "every application has an id of its own")
 	socket := a.socket(run)
 	switch {
 	case socket == adminSocket:
 		report(field+"socket", socket, "is the admin socket", "give the application another id or another socket")
 	case len(socket) > maxSocketPath:
 		report(field+"socket", socket, fmt.Sprintf("is longer than the %d bytes that a socket's path can have", maxSocketPath), "use a shorter folder")
-	case a.Socket != "":
+	case own || a.Socket != "":
 		claim("socket", socket, socket, "every application has a socket of its own")
 	}
 	for _, l := range []struct{ name, addr string }{{"listen.http", a.Listen.HTTP}, {"listen.grpc", a.Listen.GRPC}} {
@@ -270,8 +257,8 @@ func (a *AppConfig) validate(field string, report func(field, value, problem, hi
 	if addr := a.Channel.Address; addr != "" && (unix && path == "" || !unix && checkAddress(addr) != nil) {
 		report(field+"channel.address", addr, "is neither host:port nor unix:///path", "for example 127.0.0.1:6001")
 	}
-	if h := a.Channel.Health; h.Interval < 0 || h.Timeout < 0 || h.Threshold < 0 {
-		report(field+"channel.health", fmt.Sprintf("interval %s, timeout %s, threshold %d", h.Interval, h.Timeout, h.Threshold), "has a negative figure", "0 means the default")
+	if n := a.Channel.Health.Threshold; n < 0 {
+		report(field+"channel.health.threshold", strconv.Itoa(n), "is negative", "0 means the default")
 	}
 }
 
