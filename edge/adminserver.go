@@ -22,11 +22,14 @@ func FetchStatus(ctx context.Context, cfg Config) ([]byte, error) {
 	return admin.NewClient(AdminSocket(cfg)).Status(ctx)
 }
 
-// Attachment is what AttachTo asks for, Lease what it gives, with the addresses of Attached.
+// What AttachTo asks for and gives.
 type (
+	// Attachment says which application is to be served, and how.
 	Attachment = admin.Attachment
-	Attached   = admin.Attached
-	Lease      = admin.Lease
+	// Attached says where the application finds its API.
+	Attached = admin.Attached
+	// Lease is an application that is served for as long as the lease is held.
+	Lease = admin.Lease
 )
 
 // AttachTo asks the daemon with this configuration to serve an application until the lease is closed or this process ends.
