@@ -108,7 +108,7 @@ func (a access) apply(path string) error {
 		return err
 	}
 	f := os.NewFile(uintptr(fd), path)
-	defer f.Close()
+	defer func() { _ = f.Close() }() // nothing was written
 	if fi, err := f.Stat(); err != nil || fi.Mode()&fs.ModeSocket == 0 {
 		return errors.Join(errors.New("it was replaced by something else"), err)
 	}

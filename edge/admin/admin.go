@@ -168,7 +168,7 @@ func (c *Client) Attach(ctx context.Context, a Attachment) (*Lease, error) {
 	if err != nil {
 		return nil, err
 	}
-	resp, err := c.http.Do(req)
+	resp, err := c.http.Do(req) //nolint:bodyclose // the lease closes it
 	if err != nil {
 		return nil, err
 	}
