@@ -41,70 +41,76 @@ func (d Diff) Empty() bool {
 // Compare returns what turns from into to.
 func Compare(from, to Set) Diff {
 	return Diff{
-		Components: delta(from.Components, to.Components, func(c Component) (string, Component) {
-			c.Source = Source{}
-			return c.Meta.Name, c
+		Components: delta(from.Components, to.Components, func(c *Component) (*Meta, *Source) { return &c.Meta, &c.Source }),
+		Subscriptions: delta(from.Subscriptions, to.Subscriptions, func(s *Subscription) (*Meta, *Source) {
+			return &s.Meta, &s.Source
 		}),
-		Subscriptions: delta(from.Subscriptions, to.Subscriptions, func(s Subscription) (string, Subscription) {
-			s.Source = Source{}
-			return s.Meta.Name, s
+		Configurations: delta(from.Configurations, to.Configurations, func(c *Configuration) (*Meta, *Source) {
+			return &c.Meta, &c.Source
 		}),
-		Configurations: delta(from.Configurations, to.Configurations, func(c Configuration) (string, Configuration) {
-			c.Source = Source{}
-			return c.Meta.Name, c
-		}),
-		Resiliencies: delta(from.Resiliencies, to.Resiliencies, func(r Resiliency) (string, Resiliency) {
-			r.Source = Source{}
-			return r.Meta.Name, r
-		}),
-		HTTPEndpoints: delta(from.HTTPEndpoints, to.HTTPEndpoints, func(h HTTPEndpoint) (string, HTTPEndpoint) {
-			h.Source = Source{}
-			return h.Meta.Name, h
+		Resiliencies: delta(from.Resiliencies, to.Resiliencies, func(r *Resiliency) (*Meta, *Source) { return &r.Meta, &r.Source }),
+		HTTPEndpoints: delta(from.HTTPEndpoints, to.HTTPEndpoints, func(h *HTTPEndpoint) (*Meta, *Source) {
+			return &h.Meta, &h.Source
 		}),
 	}
 }
 
-// delta compares resources of one kind. of returns a resource's name, and the resource without its place.
-func delta[T any](from, to []T, of func(T) (string, T)) Delta[T] {
+// delta compares resources of one kind. of returns a resource's metadata and its place, which does not count.
+func delta[T any](from, to []T, of func(*T) (*Meta, *Source)) Delta[T] {
+	removed, same, added := match(len(from), len(to),
+		func(i int) string { m, _ := of(&from[i]); return m.Name },
+		func(i int) string { m, _ := of(&to[i]); return m.Name })
 	var d Delta[T]
-	old := named(from, of)
-	kept := map[string]bool{}
-	for i, key := range keys(to, of) {
-		kept[key] = true
-		before, ok := old[key]
-		if !ok {
-			d.Added = append(d.Added, to[i])
-			continue
-		}
-		_, a := of(before)
-		if _, b := of(to[i]); !reflect.DeepEqual(a, b) {
-			d.Updated = append(d.Updated, Update[T]{Old: before, New: to[i]})
+	for _, i := range removed {
+		d.Removed = append(d.Removed, from[i])
+	}
+	for _, pair := range same {
+		a, b := from[pair[0]], to[pair[1]]
+		_, at := of(&a)
+		*at = Source{}
+		_, at = of(&b)
+		*at = Source{}
+		if !reflect.DeepEqual(&a, &b) {
+			d.Updated = append(d.Updated, Update[T]{Old: from[pair[0]], New: to[pair[1]]})
 		}
 	}
-	for i, key := range keys(from, of) {
-		if !kept[key] {
-			d.Removed = append(d.Removed, from[i])
-		}
+	for _, i := range added {
+		d.Added = append(d.Added, to[i])
 	}
 	return d
 }
 
-// keys returns a unique key per resource: its name, numbered when several subscriptions share one.
-func keys[T any](in []T, of func(T) (string, T)) []string {
-	out := make([]string, len(in))
-	count := map[string]int{}
-	for i, r := range in {
-		name, _ := of(r)
-		out[i] = name + "/" + strconv.Itoa(count[name])
-		count[name]++
+// match pairs old and new resources by name, and by number where several subscriptions share a name. It returns indices,
+// those of what is new or the same in the order of the new.
+func match(from, to int, nameFrom, nameTo func(i int) string) (removed []int, same [][2]int, added []int) {
+	old := make(map[string]int, from)
+	for i, key := range keys(from, nameFrom) {
+		old[key] = i
 	}
-	return out
+	for i, key := range keys(to, nameTo) {
+		if before, ok := old[key]; ok {
+			same = append(same, [2]int{before, i})
+			delete(old, key)
+		} else {
+			added = append(added, i)
+		}
+	}
+	for i, key := range keys(from, nameFrom) {
+		if _, left := old[key]; left {
+			removed = append(removed, i)
+		}
+	}
+	return removed, same, added
 }
 
-func named[T any](in []T, of func(T) (string, T)) map[string]T {
-	out := make(map[string]T, len(in))
-	for i, key := range keys(in, of) {
-		out[key] = in[i]
+// keys returns a unique key for each of n resources: its name, numbered.
+func keys(n int, name func(i int) string) []string {
+	out := make([]string, n)
+	count := map[string]int{}
+	for i := range n {
+		key := name(i)
+		out[i] = key + "/" + strconv.Itoa(count[key])
+		count[key]++
 	}
 	return out
 }

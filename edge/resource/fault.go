@@ -3,9 +3,7 @@
 package resource
 
 import (
-	"cmp"
 	"fmt"
-	"slices"
 	"strings"
 )
 
@@ -70,7 +68,11 @@ func (fs Faults) Problems() string {
 	return strings.Join(lines, "\n")
 }
 
-// sort brings the faults of one file into the order of its lines.
+// sort brings the faults of one file into the order of its lines; those of one line stay as they are. There are few.
 func (fs Faults) sort() {
-	slices.SortStableFunc(fs, func(a, b Fault) int { return cmp.Compare(a.Line, b.Line) })
+	for i := 1; i < len(fs); i++ {
+		for j := i; j > 0 && fs[j].Line < fs[j-1].Line; j-- {
+			fs[j], fs[j-1] = fs[j-1], fs[j]
+		}
+	}
 }

@@ -19,11 +19,15 @@ func (s *Set) append(o Set) {
 // selected returns the resources that the options choose, and a fault for each name that is given twice.
 func (s Set) selected(o Options) (Set, Faults) {
 	var out Set
-	var faults, f Faults
-	out.Components, f = choose(s.Components, o, kindComponent, func(c Component) (Meta, []string, Source, string) {
-		return c.Meta, c.Scopes, c.Source, c.String()
-	})
-	faults = append(faults, f...)
+	c := chooser{options: o}
+	for i, keep := range c.choose(kindComponent, len(s.Components), func(i int) candidate {
+		r := &s.Components[i]
+		return candidate{r.Meta, r.Scopes, r.Source, r.String()}
+	}) {
+		if keep {
+			out.Components = append(out.Components, s.Components[i])
+		}
+	}
 	out.Components = SecretStoresFirst(out.Components)
 	// daprd gives subscriptions no unique names and leaves their namespace unread.
 	for _, sub := range s.Subscriptions {
@@ -31,49 +35,69 @@ func (s Set) selected(o Options) (Set, Faults) {
 			out.Subscriptions = append(out.Subscriptions, sub)
 		}
 	}
-	out.Configurations, f = choose(s.Configurations, o, kindConfiguration, func(c Configuration) (Meta, []string, Source, string) {
-		return c.Meta, nil, c.Source, c.Meta.Name
-	})
-	faults = append(faults, f...)
-	out.Resiliencies, f = choose(s.Resiliencies, o, kindResiliency, func(r Resiliency) (Meta, []string, Source, string) {
-		return r.Meta, r.Scopes, r.Source, r.Meta.Name
-	})
-	faults = append(faults, f...)
-	out.HTTPEndpoints, f = choose(s.HTTPEndpoints, o, kindHTTPEndpoint, func(h HTTPEndpoint) (Meta, []string, Source, string) {
-		return h.Meta, h.Scopes, h.Source, h.String()
-	})
-	return out, append(faults, f...)
+	for i, keep := range c.choose(kindConfiguration, len(s.Configurations), func(i int) candidate {
+		r := &s.Configurations[i]
+		return candidate{r.Meta, nil, r.Source, r.Meta.Name}
+	}) {
+		if keep {
+			out.Configurations = append(out.Configurations, s.Configurations[i])
+		}
+	}
+	for i, keep := range c.choose(kindResiliency, len(s.Resiliencies), func(i int) candidate {
+		r := &s.Resiliencies[i]
+		return candidate{r.Meta, r.Scopes, r.Source, r.Meta.Name}
+	}) {
+		if keep {
+			out.Resiliencies = append(out.Resiliencies, s.Resiliencies[i])
+		}
+	}
+	for i, keep := range c.choose(kindHTTPEndpoint, len(s.HTTPEndpoints), func(i int) candidate {
+		r := &s.HTTPEndpoints[i]
+		return candidate{r.Meta, r.Scopes, r.Source, r.String()}
+	}) {
+		if keep {
+			out.HTTPEndpoints = append(out.HTTPEndpoints, s.HTTPEndpoints[i])
+		}
+	}
+	return out, c.faults
 }
 
-// choose returns the resources of one kind that the options choose. As in daprd, the first of a name counts, and another
-// is a duplicate even if the application is not in its scopes.
-func choose[T any](in []T, o Options, kind string, of func(T) (Meta, []string, Source, string)) ([]T, Faults) {
-	var out []T
-	var faults Faults
-	type seen struct {
-		name   string
-		source Source
+// candidate is what choosing needs to know of a resource.
+type candidate struct {
+	meta   Meta
+	scopes []string
+	source Source
+	label  string
+}
+
+// chooser chooses among resources and collects the faults of names that are given twice.
+type chooser struct {
+	options Options
+	faults  Faults
+}
+
+// choose says for each of n resources of one kind whether the options choose it. As in daprd, the first of a name counts,
+// and another is a duplicate even if the application is not in its scopes.
+func (c *chooser) choose(kind string, n int, of func(i int) candidate) []bool {
+	keep := make([]bool, n)
+	names := make(map[string]candidate, n)
+	for i := range n {
+		r := of(i)
+		if c.options.Namespace != "" && r.meta.Namespace != "" && r.meta.Namespace != c.options.Namespace {
+			continue
+		}
+		if first, dup := names[r.meta.Name]; dup {
+			c.faults = append(c.faults, r.source.Fault("metadata.name", strconv.Quote(r.meta.Name),
+				fmt.Sprintf("duplicate definition of %s name %s with existing %s", kind, r.label, first.label),
+				fmt.Sprintf("the first is at %s:%d", first.source.File, first.source.Line)))
+			continue
+		}
+		if inScope(r.scopes, c.options.AppID) {
+			names[r.meta.Name] = r
+			keep[i] = true
+		}
 	}
-	names := map[string]seen{}
-	for _, r := range in {
-		m, scopes, source, name := of(r)
-		if o.Namespace != "" && m.Namespace != "" && m.Namespace != o.Namespace {
-			continue
-		}
-		if first, dup := names[m.Name]; dup {
-			f := source.Fault("metadata.name", strconv.Quote(m.Name),
-				fmt.Sprintf("duplicate definition of %s name %s with existing %s", kind, name, first.name),
-				fmt.Sprintf("the first is at %s:%d", first.source.File, first.source.Line))
-			faults = append(faults, f)
-			continue
-		}
-		if !inScope(scopes, o.AppID) {
-			continue
-		}
-		names[m.Name] = seen{name, source}
-		out = append(out, r)
-	}
-	return out, faults
+	return keep
 }
 
 func inScope(scopes []string, app string) bool {
