@@ -287,7 +287,7 @@ func (rt *Runtime) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var wg stdsync.WaitGroup
-	background := []func(context.Context){rt.device.run, rt.watchdog}
+	background := []func(context.Context){rt.device.run, rt.watchdog, trimMemory}
 	for _, b := range rt.bridges {
 		background = append(background, func(ctx context.Context) { rt.logEnd("bridge", b.Run(ctx)) })
 	}

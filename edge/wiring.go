@@ -138,7 +138,7 @@ func (a *application) apiOptions() httpapi.Options {
 	o := httpapi.Options{
 		AppID: a.cfg.ID, Namespace: "default", State: rt.state, PubSub: rt.pubsub, Secrets: rt.secrets, Metadata: a.metadata, Invoke: rt.invoke,
 		MaxBodySize: int64(rt.cfg.Limits.MaxBodySize), APIToken: rt.opts.Getenv("DAPR_API_TOKEN"), Access: rt.settings.Spec.API,
-		Ready: func() bool { return rt.ready.Load() && a.ready.Load() }, OutboundReady: rt.ready.Load, Shutdown: a.shutdown, ForceShutdown: a.shutdown,
+		Ready: func() bool { return rt.ready.Load() && a.ready.Load() }, OutboundReady: rt.ready.Load,
 		Log: a.log, OnError: rt.metrics.APIErrors(a.cfg.ID),
 	}
 	if m := rt.settings.Spec.EffectiveMetrics(); rt.cfg.dropIn != nil && (m.RecordErrorCodes == nil || !*m.RecordErrorCodes) {
@@ -149,11 +149,6 @@ func (a *application) apiOptions() httpapi.Options {
 		o.Namespace, o.AllowedOrigins, o.LogCalls = d.namespace, d.allowedOrigins, d.apiLogging
 	}
 	return o
-}
-
-// shutdown is the shutdown API where edged serves a whole device: no application may take it from the others.
-func (a *application) shutdown() {
-	a.log.Warn("the application asked for a shutdown; edged serves the whole device and goes on")
 }
 
 func (a *application) grpcOptions(o httpapi.Options) grpcapi.Options {

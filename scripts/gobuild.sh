@@ -19,7 +19,7 @@ cold=(
 	'github.com/dapr/dapr/...' 'go.yaml.in/...' 'github.com/nats-io/...' 'github.com/eclipse/...' 'github.com/gorilla/...'
 	'github.com/klauspost/...' 'github.com/shirou/...' 'github.com/tklauser/...' 'github.com/coreos/...' 'github.com/fxamacker/...'
 	'github.com/x448/...' 'github.com/VictoriaMetrics/...' 'github.com/valyala/...' 'go.opentelemetry.io/...'
-	github.com/edged-io/edged/edge github.com/edged-io/edged/edge/admin github.com/edged-io/edged/edge/resource
+	github.com/edged-io/edged/edge github.com/edged-io/edged/edge/admin github.com/edged-io/edged/edge/resource github.com/edged-io/edged/edge/pluggable
 	github.com/edged-io/edged/edge/secret github.com/edged-io/edged/mqtt github.com/edged-io/edged/sync 'github.com/edged-io/edged/cmd/...'
 )
 gcflags=()

@@ -77,6 +77,12 @@ func APIUnimplemented() *Error {
 	return plain("ERR_API_UNIMPLEMENTED", Common, http.StatusNotImplemented, Unimplemented, "this API is currently not implemented")
 }
 
+// ShutdownRefused reports that an application asked a daemon that serves the whole device to stop.
+func ShutdownRefused(app string) *Error {
+	return plain("ERR_SHUTDOWN_REFUSED", Common, http.StatusForbidden, PermissionDenied,
+		"application "+app+" may not stop edged, which serves the whole device: its service manager does")
+}
+
 // HealthNotReady reports that not everything is up yet; targets names what is missing.
 func HealthNotReady(targets string) *Error {
 	return plain("ERR_HEALTH_NOT_READY", Health, http.StatusInternalServerError, Internal, "dapr is not ready: "+targets)

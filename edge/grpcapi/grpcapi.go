@@ -64,7 +64,7 @@ type Options struct {
 	APIToken       string              // expected in the metadata dapr-api-token; empty: none needed
 	Access         *resource.APIAccess // which parts of the API may be used; nil: all
 
-	Shutdown      func() // asks the process to stop gracefully, and returns at once
+	Shutdown      func() // asks the process to stop gracefully, and returns at once; nil: refused
 	ForceShutdown func() // asks it to exit at once with status 1; nil: as Shutdown
 
 	// Unknown serves calls of services that are not registered, such as calls to be passed on to another application;

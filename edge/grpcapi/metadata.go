@@ -9,6 +9,7 @@ import (
 
 	rtv1 "github.com/dapr/dapr/pkg/proto/runtime/v1"
 
+	"github.com/edged-io/edged/edge/fault"
 	"github.com/edged-io/edged/edge/metadata"
 )
 
@@ -93,8 +94,9 @@ func (s *service) Shutdown(ctx context.Context, _ *rtv1.ShutdownRequest) (*empty
 			stop = s.ForceShutdown
 		}
 	}
-	if stop != nil {
-		stop()
+	if stop == nil {
+		return nil, s.fail(fault.ShutdownRefused(s.AppID))
 	}
+	stop()
 	return &emptypb.Empty{}, nil
 }

@@ -14,7 +14,6 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
-	rpb "google.golang.org/grpc/reflection/grpc_reflection_v1"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/anypb"
 
@@ -60,20 +59,6 @@ func TestObserve(t *testing.T) {
 	if line, _, _ := strings.Cut(log.String(), "\n"); !strings.Contains(line, `msg="gRPC API Called" code=0 duration=`) ||
 		!strings.Contains(line, "method=/dapr.proto.runtime.v1.Dapr/GetState useragent=grpc-go") {
 		t.Errorf("log %s", line)
-	}
-}
-
-func TestReflection(t *testing.T) {
-	s, err := rpb.NewServerReflectionClient(dial(t, options(apitest.Bare()))).ServerReflectionInfo(testContext(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Send(&rpb.ServerReflectionRequest{MessageRequest: &rpb.ServerReflectionRequest_ListServices{}}); err != nil {
-		t.Fatal(err)
-	}
-	m, err := s.Recv()
-	if err != nil || !strings.Contains(m.String(), "dapr.proto.runtime.v1.Dapr") {
-		t.Fatal(m, err)
 	}
 }
 

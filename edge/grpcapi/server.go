@@ -10,7 +10,6 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/keepalive"
-	"google.golang.org/grpc/reflection"
 
 	rtv1 "github.com/dapr/dapr/pkg/proto/runtime/v1"
 )
@@ -53,7 +52,6 @@ func New(o Options) *Server {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Server{grpc: grpc.NewServer(serverOptions(&o)...), stopped: cancel}
 	rtv1.RegisterDaprServer(s.grpc, &service{Options: o, stopping: ctx})
-	reflection.Register(s.grpc) // daprd has it, and tools ask for it
 	return s
 }
 

@@ -51,14 +51,16 @@ func (a *api) shutdown(c *call) bool {
 	if !c.is("v1.0", http.MethodPost) || c.rest != "" {
 		return false
 	}
-	sendEmpty(c.w)
 	stop := a.Shutdown
 	if strings.EqualFold(c.r.Header.Get("dapr-force-shutdown"), "true") {
 		stop = a.ForceShutdown
 	}
-	if stop != nil {
-		_ = http.NewResponseController(c.w).Flush() // a writer that cannot flush sends the answer a little later
-		stop()
+	if stop == nil {
+		a.fail(c.w, fault.ShutdownRefused(a.AppID))
+		return true
 	}
+	sendEmpty(c.w)
+	_ = http.NewResponseController(c.w).Flush() // a writer that cannot flush sends the answer a little later
+	stop()
 	return true
 }

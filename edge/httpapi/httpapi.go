@@ -65,7 +65,7 @@ type Options struct {
 	Ready         func() bool     // nil: always
 	Unready       func() []string // what is not ready, for the message; may be nil
 	OutboundReady func() bool     // nil: as Ready
-	Shutdown      func()          // asks the process to stop gracefully, and returns at once
+	Shutdown      func()          // asks the process to stop gracefully, and returns at once; nil: refused
 	ForceShutdown func()          // asks it to exit at once with status 1; nil: as Shutdown
 
 	Log       *slog.Logger
