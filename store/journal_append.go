@@ -46,7 +46,19 @@ func (j *eventLog) Append(ctx context.Context, events []pubsub.Event) error {
 // newCall encodes events for a lane.
 func (j *eventLog) newCall(l *lane, events []pubsub.Event, age int64, tx *[txIDSize]byte) (*appendCall, error) {
 	c := j.calls.Get().(*appendCall)
-	c.frame = appendFrame(c.frame[:0], l.salt, events, age, tx)
+	c.frame = beginFrame(c.frame[:0], l.salt, len(events), age, tx)
+	for i := range events {
+		at := len(c.frame)
+		c.frame = appendRecord(c.frame, &events[i])
+		size := len(c.frame) - at
+		if n := len(c.topics); n > 0 && c.topics[n-1].topic == events[i].Topic {
+			c.topics[n-1].events++
+			c.topics[n-1].bytes += size
+			continue
+		}
+		c.topics = append(c.topics, callTopic{events[i].Topic, i, 1, size})
+	}
+	endFrame(c.frame)
 	if len(c.frame) > maxFrameSize {
 		err := fmt.Errorf("publish to %q: %d events of %d bytes are too much for one call", events[0].Topic, len(events), len(c.frame))
 		j.freeCall(c)
@@ -55,13 +67,6 @@ func (j *eventLog) newCall(l *lane, events []pubsub.Event, age int64, tx *[txIDS
 	c.sum = payloadSum(c.frame, l.salt)
 	c.count, c.age, c.wall = len(events), age, unixNano(events[len(events)-1].Time)
 	c.err, c.lead, c.first = nil, false, 0
-	for i := range events {
-		if n := len(c.topics); n > 0 && c.topics[n-1].topic == events[i].Topic {
-			c.topics[n-1].events++
-			continue
-		}
-		c.topics = append(c.topics, callTopic{events[i].Topic, i, 1})
-	}
 	return c, nil
 }
 

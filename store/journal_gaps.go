@@ -161,12 +161,6 @@ func (l *gapLedger) collect(puts map[string][]byte, deletes []string) (_ []strin
 	}
 }
 
-func (l *gapLedger) dirty() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return len(l.changed) > 0 || len(l.removed) > 0
-}
-
 // gapString names a range for a log line or an error.
 func gapString(from, to uint64) string {
 	if from == to {

@@ -123,6 +123,9 @@ func (t *janitor) turn() (next time.Duration) {
 	for _, l := range j.lanes {
 		l.trimming.Lock()
 		l.release()
+		if l.nearlyFull() {
+			l.compact(false)
+		}
 		nowAge, _ := j.age.read()
 		earliest(min(l.ageDue(nowAge), maxAgeNap))
 		if l.rest(time.Now()) {

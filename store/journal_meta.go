@@ -177,8 +177,8 @@ func (f journalFacts) SaveMeta(ctx context.Context, puts map[string][]byte, dele
 	return f.s.submit(ctx, &saveFacts{f.bucket, puts, deletes})
 }
 
-// saveFacts is the mutation of one SaveMeta. It does not count as growth: acknowledging and dropping events must go on
-// when the disk is full, because they make it less so.
+// saveFacts is the mutation of one SaveMeta. It is not refused when the reserve is touched: acknowledging and dropping
+// events must go on when the disk is full, because they make it less so.
 type saveFacts struct {
 	bucket  []byte
 	puts    map[string][]byte
@@ -202,5 +202,4 @@ func (m *saveFacts) apply(tx *writeTx) (bool, error) {
 	}
 	return true, nil
 }
-func (m *saveFacts) grows() bool { return false }
-func (m *saveFacts) committed()  {}
+func (m *saveFacts) committed() {}

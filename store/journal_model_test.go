@@ -115,8 +115,10 @@ func (s *simulation) step() {
 		s.consume()
 	case n < 84:
 		s.flush()
-	case n < 86:
+	case n < 85:
 		s.log.Tidy()
+	case n < 86:
+		s.log.Compact()
 	case n < 90:
 		s.breakDisk()
 	case n < 94:

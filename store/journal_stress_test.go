@@ -151,9 +151,9 @@ func TestEventLog_Concurrent(t *testing.T) {
 		})
 	}
 	for p := range publishers {
-		work.Go(func() { consumeInOrder(t, ctx, l.Lanes("keep/0")[0], fmt.Sprintf("keep/%d", p), each) })
+		work.Go(func() { consumeInOrder(ctx, t, l.Lanes("keep/0")[0], fmt.Sprintf("keep/%d", p), each) })
 	}
-	work.Go(func() { consumeInOrder(t, ctx, l.Lanes("keep/0")[0], "keep/+", publishers*each) })
+	work.Go(func() { consumeInOrder(ctx, t, l.Lanes("keep/0")[0], "keep/+", publishers*each) })
 	background.Go(func() {
 		for lane := l.Lanes("drop/it")[0]; ctx.Err() == nil; {
 			c, err := lane.Attach(ctx, "visitor", "drop/+", pubsub.Oldest)
@@ -190,7 +190,7 @@ func TestEventLog_Concurrent(t *testing.T) {
 }
 
 // consumeInOrder handles n events of a filter and checks that each publisher's are complete and in order.
-func consumeInOrder(t *testing.T, ctx context.Context, lane pubsub.Lane, filter string, n int) {
+func consumeInOrder(ctx context.Context, t *testing.T, lane pubsub.Lane, filter string, n int) {
 	c, err := lane.Attach(ctx, filter, filter, pubsub.Oldest)
 	if err != nil {
 		t.Error(err)

@@ -56,6 +56,7 @@ type lane struct {
 	rosterCount uint64          // changes with roster and filters
 	commits     uint64          // counts what may let segments go: commits, attaches, detaches
 	trimmed     uint64          // commits when segments were last looked through
+	hopeless    compactState    // when there was last nothing to compact
 	tail        laneTail
 	waiters     []*laneWaiter
 	filters     map[string]*laneFilter

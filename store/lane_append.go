@@ -145,7 +145,7 @@ func (l *lane) publish(calls []*appendCall) {
 	for _, c := range calls {
 		for _, t := range c.topics {
 			from := c.first + uint64(t.offset)
-			w.index.addTopic(t.topic, from, from+uint64(t.events)-1, t.events)
+			w.index.addTopic(t.topic, from, from+uint64(t.events)-1, t.events, t.bytes)
 		}
 		w.index.addFrame(at, len(c.frame), c.first, c.count, c.age, c.wall)
 		at += int64(len(c.frame))

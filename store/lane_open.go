@@ -110,7 +110,7 @@ func headerOf(path string) (segmentHeader, error) {
 	if err != nil {
 		return segmentHeader{}, err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // it was only read
 	h, _, err := readSegmentHeader(f)
 	return h, err
 }
@@ -156,7 +156,7 @@ func (l *lane) openLast(s *segment, r recovery) (ok bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("open event log: %w", err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // it was only read
 	h, _, headErr := readSegmentHeader(f)
 	if errors.Is(headErr, errSegmentFormat) || headErr == nil && h.first != s.first {
 		l.setAside(s, fmt.Sprintf("not a segment that this version wrote: %v", headErr))
@@ -171,6 +171,9 @@ func (l *lane) openLast(s *segment, r recovery) (ok bool, err error) {
 				return false, os.Remove(s.path)
 			}
 			l.setAside(s, headErr.Error())
+			if r.facts.void > 0 && s.first >= r.facts.void {
+				l.aside = 0 // it could not even be made
+			}
 			return false, nil
 		}
 		l.cut(s, index, !blank)

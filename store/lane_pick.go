@@ -192,12 +192,3 @@ func (s *sequenceSet) add(seq uint64) bool {
 	}
 	return true
 }
-
-func (s *sequenceSet) has(seq uint64) bool {
-	for i := len(s.ranges) - 1; i >= 0; i-- {
-		if r := s.ranges[i]; seq >= r.from {
-			return seq <= r.to
-		}
-	}
-	return false
-}

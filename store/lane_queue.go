@@ -26,6 +26,7 @@ type callTopic struct {
 	topic  string
 	offset int // of the first event
 	events int
+	bytes  int
 }
 
 // laneQueue makes groups. Whoever finds no leader becomes leader, at once and on its own goroutine; whoever comes

@@ -278,13 +278,14 @@ func (l *lane) readIndex(s *segment) *segmentIndex {
 		l.j.opts.log.Error("read event log segment", "segment", s.path, "error", err)
 		return &segmentIndex{segmentSummary: segmentSummary{end: s.size, last: l.viewOf(s).last}, many: true, unread: true}
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // it was only read
 	if index, ok := readFooter(f, s.file, s.first); ok {
 		return index
 	}
 	v := l.viewOf(s)
+	h, _, _ := readSegmentHeader(f) // damage to it shows below
 	index, scan := l.readFrames(f, s, v.end, v.limit, func(d damagedRange) { l.damaged(s, d) }, nil)
-	if next := max(index.last+1, s.first); v.following != nil && next < v.limit {
+	if next := max(index.last+1, s.first); v.following != nil && next < v.limit && !h.compacted {
 		last := v.limit - 1
 		if h, err := headerOf(v.following.path); err == nil {
 			last = h.before // what is between is no loss: sequences are skipped after a crash

@@ -47,10 +47,14 @@ func (l *lane) makeRoom(need roomNeed) (reason string) {
 	l.trimming.Lock()
 	defer l.trimming.Unlock()
 	l.release()
-	if reason = l.fits(need); reason == "" || l.contract.WhenFull != pubsub.DropOldest {
+	reason = l.fits(need)
+	if reason == "" || l.tooLarge(need) {
 		return reason
 	}
-	if l.tooLarge(need) {
+	for reason != "" && l.compact(true) {
+		reason = l.fits(need)
+	}
+	if reason == "" || l.contract.WhenFull != pubsub.DropOldest {
 		return reason
 	}
 	t := l.beginTrim()

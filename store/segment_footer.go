@@ -8,7 +8,7 @@ import (
 
 // A footer ends a segment that takes no more frames. It saves reading the segment to learn what is in it:
 //
-//	body     flags(1) uvarint topics (uvarint+topic, uvarint first, uvarint last-first, uvarint events)...
+//	body     flags(1) uvarint topics (uvarint+topic, uvarint first, uvarint last-first, uvarint events, uvarint bytes)...
 //	         uvarint marks (uvarint sequence, uvarint offset, both as the difference to the mark before)...
 //	trailer  magic(8) body length(4) body crc32c(4) end of frames(8) events(8) last sequence(8)
 //	         first age(8) last age(8) last accepted ns(8) first sequence(8) crc32c(4)
@@ -47,7 +47,7 @@ type segmentIndex struct {
 }
 
 // topicSpan bounds a topic's events in a segment. first and last may be a little wide, never narrow.
-type topicSpan struct{ first, last, events uint64 }
+type topicSpan struct{ first, last, events, bytes uint64 }
 
 // segmentMark is the offset of the frame that begins with a sequence.
 type segmentMark struct {
@@ -70,7 +70,7 @@ func (x *segmentIndex) addFrame(off int64, size int, first uint64, count int, ag
 }
 
 // addTopic notes events of a topic within [first, last].
-func (x *segmentIndex) addTopic(topic string, first, last uint64, events int) {
+func (x *segmentIndex) addTopic(topic string, first, last uint64, events, bytes int) {
 	span := x.recent
 	if span == nil || x.recentName != topic {
 		if span = x.topics[topic]; span == nil {
@@ -88,21 +88,23 @@ func (x *segmentIndex) addTopic(topic string, first, last uint64, events int) {
 	}
 	span.last = last
 	span.events += uint64(events)
+	span.bytes += uint64(bytes)
 }
 
 // addDecoded notes a frame that was read.
 func (x *segmentIndex) addDecoded(off int64, f *frame) {
-	wall, rest, r, ok := int64(noTime), f.records, eventRecord{}, true
+	wall, rest, r := int64(noTime), f.records, eventRecord{}
 	for seq := f.seq; seq < f.seq+uint64(f.count); seq++ {
-		if rest, ok = decodeRecord(rest, &r); !ok {
+		after, ok := decodeRecord(rest, &r)
+		if !ok {
 			break
 		}
-		wall = r.time
-		if x.recent == nil || string(r.topic) != x.recentName {
-			x.addTopic(string(r.topic), seq, seq, 1)
-		} else {
-			x.addTopic(x.recentName, seq, seq, 1)
+		topic := x.recentName
+		if string(r.topic) != topic {
+			topic = string(r.topic)
 		}
+		x.addTopic(topic, seq, seq, 1, len(rest)-len(after))
+		wall, rest = r.time, after
 	}
 	x.addFrame(off, f.size, f.seq, int(f.count), f.age, wall)
 }
@@ -137,6 +139,7 @@ func (x *segmentIndex) appendFooter(b []byte, first uint64) []byte {
 		b = binary.AppendUvarint(b, s.first-first)
 		b = binary.AppendUvarint(b, s.last-s.first)
 		b = binary.AppendUvarint(b, s.events)
+		b = binary.AppendUvarint(b, s.bytes)
 	}
 	b = binary.AppendUvarint(b, uint64(len(x.marks)))
 	before := segmentMark{seq: first}
@@ -210,6 +213,7 @@ func (x *segmentIndex) decodeBody(b []byte, first uint64) bool {
 		s := &topicSpan{first: first + d.uvarint()}
 		s.last = s.first + d.uvarint()
 		s.events = d.uvarint()
+		s.bytes = d.uvarint()
 		x.topics[topic] = s
 	}
 	n = d.uvarint()

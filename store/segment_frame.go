@@ -141,13 +141,12 @@ func appendRecord(b []byte, e *pubsub.Event) []byte {
 	return append(b, e.Data...)
 }
 
-// appendFrame adds a frame of events without its sequence and checksum, which sealFrame fills in.
-func appendFrame(b []byte, salt laneSalt, events []pubsub.Event, age int64, tx *[txIDSize]byte) []byte {
+// beginFrame adds the beginning of a frame of count records. The records follow, and then endFrame and sealFrame.
+func beginFrame(b []byte, salt laneSalt, count int, age int64, tx *[txIDSize]byte) []byte {
 	var header [frameHeaderSize]byte
 	magic := salt.magic()
 	copy(header[:], magic[:])
-	binary.LittleEndian.PutUint32(header[16:], uint32(len(events)))
-	start := len(b)
+	binary.LittleEndian.PutUint32(header[16:], uint32(count))
 	if tx != nil {
 		header[3] |= framePrepared
 	}
@@ -156,11 +155,12 @@ func appendFrame(b []byte, salt laneSalt, events []pubsub.Event, age int64, tx *
 	if tx != nil {
 		b = append(b, tx[:]...)
 	}
-	for i := range events {
-		b = appendRecord(b, &events[i])
-	}
-	binary.LittleEndian.PutUint32(b[start+4:], uint32(len(b)-start-frameHeaderSize))
 	return b
+}
+
+// endFrame writes the length of frame, which has all of its records, into its header.
+func endFrame(frame []byte) {
+	binary.LittleEndian.PutUint32(frame[4:], uint32(len(frame)-frameHeaderSize))
 }
 
 // payloadSum begins a frame's checksum. It is the expensive part and needs no lock.

@@ -15,13 +15,15 @@ import (
 // A segment's name is its first sequence in 20 digits and ".log", so that a folder lists in order and a segment is
 // found without opening any. Its header repeats what is needed to read it without state.db:
 //
-//	magic(8) format(2) match length(2) salt(4) first sequence(8) newest before(8) created ns(8) crc32c(4) match
+//	magic(8) format(1) flags(1) match length(2) salt(4) first sequence(8) newest before(8) created ns(8) crc32c(4) match
 const (
 	segmentSuffix     = ".log"
 	segmentDigits     = 20
 	segmentMagic      = "edgedlog"
 	segmentFormat     = 1
 	segmentHeaderSize = 44
+
+	segmentCompacted = 1 // flag
 )
 
 func segmentName(first uint64) string {
@@ -45,12 +47,18 @@ type segmentHeader struct {
 	salt    laneSalt
 	created time.Time
 	match   string // the lane's contract
+	// compacted segments were written again without events that everybody had handled.
+	compacted bool
 }
 
 func appendSegmentHeader(b []byte, h segmentHeader) []byte {
 	start := len(b)
 	b = append(b, segmentMagic...)
-	b = binary.LittleEndian.AppendUint16(b, segmentFormat)
+	flags := byte(0)
+	if h.compacted {
+		flags = segmentCompacted
+	}
+	b = append(b, segmentFormat, flags)
 	b = binary.LittleEndian.AppendUint16(b, uint16(len(h.match)))
 	b = binary.LittleEndian.AppendUint32(b, uint32(h.salt))
 	b = binary.LittleEndian.AppendUint64(b, h.first)
@@ -94,9 +102,10 @@ func decodeSegmentHeader(b []byte, src io.ReaderAt) (h segmentHeader, size int, 
 	if sum != binary.LittleEndian.Uint32(b[40:]) {
 		return h, 0, errSegmentHeader
 	}
-	if f := binary.LittleEndian.Uint16(b[8:]); f != segmentFormat {
-		return h, 0, fmt.Errorf("%w: %d", errSegmentFormat, f)
+	if b[8] != segmentFormat {
+		return h, 0, fmt.Errorf("%w: %d", errSegmentFormat, b[8])
 	}
+	h.compacted = b[9]&segmentCompacted != 0
 	h.salt = laneSalt(binary.LittleEndian.Uint32(b[12:]))
 	h.first = binary.LittleEndian.Uint64(b[16:])
 	h.before = binary.LittleEndian.Uint64(b[24:])
