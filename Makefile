@@ -39,7 +39,7 @@ race: ## test the main module with the race detector
 
 lint: ## check style, floors and scripts
 	scripts/setup.sh lint
-	$(LINT) run ./...
+	$(LINT) run --allow-parallel-runners ./...
 	set -e; for module in $(NESTED); do (cd $$module && go tool -modfile="$(CURDIR)/tools/go.mod" golangci-lint run ./...); done
 	git ls-files -z '*.sh' .ci/run | xargs -0 shellcheck --shell=bash --exclude=SC2317
 
