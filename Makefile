@@ -40,7 +40,7 @@ race: ## test the main module with the race detector
 lint: ## check style, floors and scripts
 	scripts/setup.sh lint
 	$(LINT) run --allow-parallel-runners ./...
-	set -e; for module in $(NESTED); do (cd $$module && go tool -modfile="$(CURDIR)/tools/go.mod" golangci-lint run ./...); done
+	set -e; for module in $(NESTED); do (cd $$module && go tool -modfile="$(CURDIR)/tools/go.mod" golangci-lint run --allow-parallel-runners ./...); done
 	git ls-files -z '*.sh' .ci/run | xargs -0 shellcheck --shell=bash --exclude=SC2317
 
 fuzz: ## fuzz every decoder for FUZZTIME each (default 30s)
