@@ -124,7 +124,7 @@ func dialProxied(ctx context.Context, dialer *net.Dialer, address string) (net.C
 
 func dialWebSocket(ctx context.Context, e endpoint, cfg *tls.Config) (net.Conn, error) {
 	d := websocket.Dialer{Proxy: http.ProxyFromEnvironment, TLSClientConfig: cfg, Subprotocols: []string{"mqtt"}}
-	conn, resp, err := d.DialContext(ctx, e.url.String(), nil)
+	conn, resp, err := d.DialContext(ctx, e.url.String(), nil) //nolint:bodyclose // the library gives no body to close
 	if err != nil {
 		if resp != nil {
 			return nil, fmt.Errorf("WebSocket handshake: %s: %w", resp.Status, err)

@@ -58,16 +58,6 @@ func (l *link) cause() error {
 	return l.err
 }
 
-// byBroker reports whether the broker ended the connection, rather than the network or us.
-func (l *link) byBroker() bool {
-	select {
-	case <-l.lost:
-		return errors.Is(l.err, io.EOF) || errors.Is(l.err, io.ErrUnexpectedEOF)
-	default:
-		return false
-	}
-}
-
 // close ends the connection, politely if nothing has broken it, and waits for what works on it.
 func (l *link) close() {
 	l.lose(errGoodbye)

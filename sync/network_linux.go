@@ -27,7 +27,7 @@ func watchNetwork(ctx context.Context, changed func()) error {
 	if err != nil {
 		return fmt.Errorf("watch the network: %w", err)
 	}
-	defer func() { _ = unix.Close(wake) }() // nothing was written
+	defer func() { _ = unix.Close(wake) }()                                                            // nothing was written
 	stop := context.AfterFunc(ctx, func() { _, _ = unix.Write(wake, []byte{1, 0, 0, 0, 0, 0, 0, 0}) }) // an eventfd takes it
 	defer stop()
 	buf := make([]byte, 16<<10)

@@ -37,7 +37,8 @@ import (
 const (
 	// FolderVariable names the environment variable that says where the sockets are; DefaultFolder is used without it.
 	FolderVariable = "DAPR_COMPONENTS_SOCKETS_FOLDER"
-	DefaultFolder  = "/tmp/dapr-components-sockets"
+	// DefaultFolder is where Dapr looks.
+	DefaultFolder = "/tmp/dapr-components-sockets"
 
 	// instanceHeader tells a process which of its component instances a call is for.
 	instanceHeader = "x-component-instance"
