@@ -106,8 +106,9 @@ type Lane interface {
 	// Read returns, in order, up to max events after a sequence whose topic matches filter and which have not expired,
 	// and scanned, the sequence up to which the lane was searched (>= after). It returns fewer than max rather than much
 	// more than 1 MiB of data, but at least one event if there is one. It waits until there is at least one event or
-	// scanned has advanced, or ctx is done; if the lane's newest sequence is already beyond after it does not wait. Reading
-	// does not remove anything. Events stay valid for as long as they are held, and nobody changes their Data or Metadata.
+	// scanned has advanced, or ctx is done; if the lane's newest sequence is already beyond after it does not wait. While it
+	// waits it may let a bounded number of events go by that do not match before it reports that scanned has advanced.
+	// Reading does not remove anything. Events stay valid for as long as they are held, and nobody changes their Data or Metadata.
 	Read(ctx context.Context, after uint64, filter string, max int) (events []Event, scanned uint64, err error)
 	// Commit moves a consumer's cursor. It is lazy: a crash may undo the last moments, which then are delivered again,
 	// but a cursor on disk is never ahead of what was committed. Flush (and closing the journal) makes it durable. It is
