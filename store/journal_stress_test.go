@@ -15,10 +15,24 @@ import (
 	"github.com/edged-io/edged/store"
 )
 
-// account is what one consumer of a lane that drops must add up to.
+// accounting runs consumers of different speed on a lane that drops, and keeps the books.
+type accounting struct {
+	*testing.T
+	r         *rand.Rand
+	dir       string
+	facts     *store.TestFacts
+	log       *store.TestLog
+	lane      pubsub.Lane
+	accounts  map[string]*account
+	published []pubsub.Event
+	dropped   uint64 // counted by logs that were closed
+}
+
+// account is what one consumer got.
 type account struct {
 	filter string
 	got    map[uint64]bool
+	head   uint64
 }
 
 // TestEventLog_DropAccounting drops the oldest under consumers of different speed, with restarts: every event that a
@@ -27,102 +41,99 @@ func TestEventLog_DropAccounting(t *testing.T) {
 	for seed := range 12 {
 		t.Run(fmt.Sprintf("seed%d", seed), func(t *testing.T) {
 			t.Parallel()
-			dropAccounting(t, rand.New(rand.NewPCG(uint64(seed), 3)))
+			a := &accounting{
+				T: t, r: rand.New(rand.NewPCG(uint64(seed), 3)), dir: t.TempDir(), facts: &store.TestFacts{},
+				accounts: map[string]*account{
+					"all": {filter: "#", got: map[uint64]bool{}}, "a": {filter: "a", got: map[uint64]bool{}},
+					"slow": {filter: "b/+", got: map[uint64]bool{}},
+				},
+			}
+			a.open()
+			for range 600 {
+				a.step()
+				if s := a.lane.Stat(); s.Events > 40 || s.Bytes > 6000 {
+					t.Fatalf("bounds exceeded: %+v", s)
+				}
+			}
+			a.balance()
 		})
 	}
 }
 
-func dropAccounting(t *testing.T, r *rand.Rand) {
-	facts, dir := &store.TestFacts{}, t.TempDir()
-	contract := pubsub.Contract{Match: "#", MaxEvents: 40, MaxBytes: 6000, WhenFull: pubsub.DropOldest}
-	var l *store.TestLog
-	var lane pubsub.Lane
-	open := func() {
-		l = store.OpenTestLog(t, dir, store.TestLogOptions{Facts: facts, SegmentSize: 700}, contract)
-		lane = l.Lanes("#")[0]
-	}
-	open()
-	accounts := map[string]*account{
-		"all": {"#", map[uint64]bool{}}, "a": {"a", map[uint64]bool{}}, "slow": {"b/+", map[uint64]bool{}},
-	}
-	attach := func() map[string]pubsub.Cursor {
-		cursors := map[string]pubsub.Cursor{}
-		for name, a := range accounts {
-			c, err := lane.Attach(t.Context(), name, a.filter, pubsub.Oldest)
-			if err != nil {
-				t.Fatal(err)
-			}
-			cursors[name] = c
+func (a *accounting) open() {
+	a.log = store.OpenTestLog(a, a.dir, store.TestLogOptions{Facts: a.facts, SegmentSize: 700},
+		pubsub.Contract{Match: "#", MaxEvents: 40, MaxBytes: 6000, WhenFull: pubsub.DropOldest})
+	a.lane = a.log.Lanes("#")[0]
+	for name, k := range a.accounts {
+		c, err := a.lane.Attach(a.Context(), name, k.filter, pubsub.Oldest)
+		if err != nil {
+			a.Fatal(err)
 		}
-		return cursors
+		k.head = c.Head
 	}
-	cursors := attach()
-	var published []pubsub.Event
-	dropped := uint64(0)
-	for range 600 {
-		switch n := r.IntN(20); {
-		case n < 12:
-			topic := []string{"a", "b/1", "b/2", "c"}[r.IntN(4)]
-			var events []pubsub.Event
-			for range 1 + r.IntN(3) {
-				events = append(events, event(topic, strings.Repeat("x", r.IntN(300))))
-			}
-			published = append(published, mustAppend(t, l, events...)...)
-		case n < 19:
-			name := []string{"all", "a", "a", "slow"}[r.IntN(4)]
-			a, c := accounts[name], cursors[name]
-			if lane.Stat().Last <= c.Head {
-				continue
-			}
-			events, scanned, err := lane.Read(t.Context(), c.Head, a.filter, 1+r.IntN(15))
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, e := range events {
-				a.got[e.Sequence] = true
-			}
-			cursors[name] = pubsub.Cursor{Head: scanned}
-			lane.Commit(name, cursors[name])
-		default:
-			dropped += lane.Stat().Dropped["events"] + lane.Stat().Dropped["bytes"]
-			if err := l.Close(); err != nil {
-				t.Fatal(err)
-			}
-			open()
-			cursors = attach()
+}
+
+func (a *accounting) step() {
+	switch n := a.r.IntN(20); {
+	case n < 12:
+		topic := []string{"a", "b/1", "b/2", "c"}[a.r.IntN(4)]
+		var events []pubsub.Event
+		for range 1 + a.r.IntN(3) {
+			events = append(events, event(topic, strings.Repeat("x", a.r.IntN(300))))
 		}
-		if s := lane.Stat(); s.Events > 40 || s.Bytes > 6000 {
-			t.Fatalf("bounds exceeded: %+v", s)
+		a.published = append(a.published, mustAppend(a, a.log, events...)...)
+	case n < 19:
+		name := []string{"all", "a", "a", "slow"}[a.r.IntN(4)]
+		k := a.accounts[name]
+		if a.lane.Stat().Last <= k.head {
+			return
 		}
+		events, scanned, err := a.lane.Read(a.Context(), k.head, k.filter, 1+a.r.IntN(15))
+		if err != nil {
+			a.Fatal(err)
+		}
+		for _, e := range events {
+			k.got[e.Sequence] = true
+		}
+		k.head = scanned
+		a.lane.Commit(name, pubsub.Cursor{Head: scanned})
+	default:
+		a.count()
+		if err := a.log.Close(); err != nil {
+			a.Fatal(err)
+		}
+		a.open()
 	}
-	s := lane.Stat()
-	dropped += s.Dropped["events"] + s.Dropped["bytes"]
-	recorded := uint64(0)
-	gaps := l.Gaps(1000)
+}
+
+func (a *accounting) count() {
+	d := a.lane.Stat().Dropped
+	a.dropped += d["events"] + d["bytes"]
+}
+
+// balance compares what consumers missed with the records and the counters.
+func (a *accounting) balance() {
+	a.count()
+	first, gaps := a.lane.Stat().First, a.log.Gaps(1000)
+	recorded, lost := uint64(0), uint64(0)
 	for _, g := range gaps {
 		recorded += g.Events
 	}
-	if recorded != dropped {
-		t.Errorf("%d events on record, %d counted", recorded, dropped)
-	}
-	lost := 0
-	for _, e := range published {
-		missed := e.Topic == "c" && accounts["all"] == nil
-		for name, a := range accounts {
-			if pubsub.MatchTopic(a.filter, e.Topic) && !a.got[e.Sequence] && (e.Sequence <= cursors[name].Head || e.Sequence < s.First) {
-				missed = true
-			}
+	for _, e := range a.published {
+		missed := false
+		for _, k := range a.accounts {
+			missed = missed || pubsub.MatchTopic(k.filter, e.Topic) && !k.got[e.Sequence] && (e.Sequence <= k.head || e.Sequence < first)
 		}
 		if !missed {
 			continue
 		}
 		lost++
 		if !slices.ContainsFunc(gaps, func(g pubsub.Gap) bool { return g.From <= e.Sequence && e.Sequence <= g.To }) {
-			t.Fatalf("event %d (%s) is lost and in no record: %+v", e.Sequence, e.Topic, gaps)
+			a.Fatalf("event %d (%s) is lost and in no record: %+v", e.Sequence, e.Topic, gaps)
 		}
 	}
-	if uint64(lost) != recorded {
-		t.Errorf("%d events lost, %d on record", lost, recorded)
+	if recorded != a.dropped || lost != recorded {
+		a.Errorf("%d events lost, %d on record, %d counted", lost, recorded, a.dropped)
 	}
 }
 

@@ -42,9 +42,7 @@ func (l *lane) Read(ctx context.Context, after uint64, filter string, limit int)
 		if f == nil {
 			f = l.filter(filter)
 		}
-		if after+1 < l.head {
-			after = l.head - 1
-		}
+		after = max(after, l.head-1)
 		if after >= l.last() {
 			if after > asked {
 				l.mu.Unlock()
