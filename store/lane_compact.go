@@ -39,7 +39,10 @@ func (l *lane) compact(leader bool) bool {
 	}
 	c := t.mostDead()
 	if c != nil {
-		// What is removed must be handled on disk as well.
+		// What is removed must be handled on disk as well, and not be missed at the next opening.
+		l.mu.Lock()
+		l.released, l.facts = max(l.released, c.index.last), true
+		l.mu.Unlock()
 		err := l.j.flush(context.Background())
 		if err == nil {
 			err = l.rewrite(t, c)
@@ -170,12 +173,10 @@ func (l *lane) replace(t *laneTrim, old, s *segment) {
 	l.bytes += s.size - old.size
 	if old.sum != nil {
 		l.events -= min(old.sum.events-s.sum.events, l.events)
-		l.released = max(l.released, old.sum.last)
 	}
 	if i == 0 {
 		l.headPos, l.passed, l.headKnown = 0, 0, false
 	}
-	l.facts = true
 }
 
 // compactWriter copies the wanted records of a segment.
