@@ -66,6 +66,7 @@ func (l *lane) writeError(c *appendCall, err error) error {
 	what := fmt.Sprintf("publish to %q (lane %q)", c.topics[0].topic, l.Name())
 	if isNoSpace(err) {
 		l.j.opts.diskFull()
+		l.j.dirty(0) // the janitor removes what is handled
 		return fault.StorageFull(what, err)
 	}
 	return fmt.Errorf("%s: %w", what, err)
