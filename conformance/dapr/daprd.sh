@@ -2,7 +2,7 @@
 # Template: run.sh puts in the two paths. Starts edged as daprd for a case of Dapr's suite. The suite gives no data folder and starts a daemon again to see that
 # its state survived: the same scheduler address and application id mean the same folder. Without a scheduler the port
 # tells apart what runs at the same time under one id.
-key=$PPID port= scheduler=
+key=$PPID port='' scheduler=''
 for arg in "$@"; do
 	case $arg in
 	--app-id=*) key+="_${arg#*=}" ;;
