@@ -6,10 +6,9 @@ import (
 )
 
 // ageClock counts the age of events in milliseconds of the store's ttl clock (clock.go), so that a wall clock that jumps
-// from 1970 to today ages nothing: each frame carries the reading at which it was accepted. The ttl clock is kept in
-// state.db, and a crash or a new state.db may set it back, or forward by the years before the clock was set. The offset
-// makes it go on from the newest event, plus the time the device was off if the wall clock was right before and after.
-// Where that is not known, time switched off does not count: events are kept longer, never shorter.
+// from 1970 to today ages nothing: each frame carries the reading at which it was accepted. A crash may set the ttl clock
+// back, and a new state.db starts it anew, perhaps years ahead. The offset makes it go on from the newest event: time
+// that nobody can tell does not count, and events are kept longer, never shorter.
 type ageClock struct {
 	clock  func() (ms int64, wall time.Time)
 	offset int64
@@ -28,12 +27,10 @@ func (c *ageClock) begin(meta map[string][]byte, lanes []*lane) {
 	if known && len(b) == 8 {
 		c.offset, c.saved = int64(binary.LittleEndian.Uint64(b)), true
 	}
-	now, wall := c.read()
+	now, _ := c.read()
 	newest := int64(0)
 	for _, l := range lanes {
-		if age, at, ok := l.newestAge(); ok {
-			newest = max(newest, age+offTime(at, wall).Milliseconds())
-		}
+		newest = max(newest, l.newestAge())
 	}
 	if newest > 0 && (now < newest || !known) {
 		c.offset += newest - now
@@ -41,18 +38,17 @@ func (c *ageClock) begin(meta map[string][]byte, lanes []*lane) {
 	}
 }
 
-// newestAge is when the newest event was accepted, by the age clock and by the wall clock.
-func (l *lane) newestAge() (age int64, wall time.Time, ok bool) {
+// newestAge is when the newest event was accepted, by the age clock; 0 if there is none.
+func (l *lane) newestAge() int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.segs) == 0 {
-		return 0, wall, false
+		return 0
 	}
-	s := l.segs[len(l.segs)-1].sum
-	if s == nil || s.events == 0 {
-		return 0, wall, false
+	if s := l.segs[len(l.segs)-1].sum; s != nil && s.events > 0 {
+		return s.lastAge
 	}
-	return s.lastAge, fromUnixNano(s.lastWall), true
+	return 0
 }
 
 func (c *ageClock) collect(puts map[string][]byte) {

@@ -19,18 +19,22 @@ func (j *eventLog) Append(ctx context.Context, events []pubsub.Event) error {
 		return nil
 	}
 	age, wall := j.age.read()
+	stamp := frameStamp{age: age, wall: noTime}
 	for i := range events {
 		if events[i].Time.IsZero() {
 			events[i].Time = wall
+		}
+		if !events[i].Expires.IsZero() {
+			stamp.wall = unixNano(wall)
 		}
 	}
 	l := j.route(events[0].Topic)
 	for i := 1; i < len(events); i++ {
 		if events[i].Topic != events[i-1].Topic && j.route(events[i].Topic) != l {
-			return j.appendAcross(ctx, events, age)
+			return j.appendAcross(ctx, events, stamp)
 		}
 	}
-	c, err := j.newCall(l, events, age, nil)
+	c, err := j.newCall(l, events, stamp)
 	if err != nil {
 		return err
 	}
@@ -44,9 +48,9 @@ func (j *eventLog) Append(ctx context.Context, events []pubsub.Event) error {
 }
 
 // newCall encodes events for a lane.
-func (j *eventLog) newCall(l *lane, events []pubsub.Event, age int64, tx *[txIDSize]byte) (*appendCall, error) {
+func (j *eventLog) newCall(l *lane, events []pubsub.Event, stamp frameStamp) (*appendCall, error) {
 	c := j.calls.Get().(*appendCall)
-	c.frame = beginFrame(c.frame[:0], l.salt, len(events), age, tx)
+	c.frame = beginFrame(c.frame[:0], l.salt, len(events), stamp)
 	for i := range events {
 		at := len(c.frame)
 		c.frame = appendRecord(c.frame, &events[i])
@@ -65,7 +69,7 @@ func (j *eventLog) newCall(l *lane, events []pubsub.Event, age int64, tx *[txIDS
 		return nil, err
 	}
 	c.sum = payloadSum(c.frame, l.salt)
-	c.count, c.age, c.wall = len(events), age, unixNano(events[len(events)-1].Time)
+	c.count, c.age = len(events), stamp.age
 	c.err, c.lead, c.first = nil, false, 0
 	return c, nil
 }
@@ -94,11 +98,12 @@ type acrossPart struct {
 // appendAcross keeps events of several lanes, or none of them. It is alone in each lane while it writes a frame that is
 // marked as prepared to each. The transaction's id in state.db is what makes them valid: at opening, a prepared frame at
 // the end of a lane whose id is not there is cut off. Nothing can follow an undecided frame.
-func (j *eventLog) appendAcross(ctx context.Context, events []pubsub.Event, age int64) error {
+func (j *eventLog) appendAcross(ctx context.Context, events []pubsub.Event, stamp frameStamp) error {
 	id, err := newTxID()
 	if err != nil {
 		return err
 	}
+	stamp.tx = &id
 	parts := j.split(events)
 	defer func() {
 		for _, p := range parts {
@@ -108,7 +113,7 @@ func (j *eventLog) appendAcross(ctx context.Context, events []pubsub.Event, age 
 		}
 	}()
 	for _, p := range parts {
-		if p.call, err = j.newCall(p.lane, p.events, age, &id); err != nil {
+		if p.call, err = j.newCall(p.lane, p.events, stamp); err != nil {
 			return err
 		}
 	}

@@ -148,7 +148,7 @@ func (l *lane) publish(calls []*appendCall) {
 			from := c.first + uint64(t.offset)
 			w.index.addTopic(t.topic, from, from+uint64(t.events)-1, t.events, t.bytes)
 		}
-		w.index.addFrame(at, len(c.frame), c.first, c.count, c.age, c.wall)
+		w.index.addFrame(at, len(c.frame), c.first, c.count, c.age)
 		at += int64(len(c.frame))
 		events += uint64(c.count)
 	}

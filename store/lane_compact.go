@@ -249,7 +249,7 @@ func (w *compactWriter) frame(salt laneSalt, f *frame, whole []byte) {
 		return
 	}
 	for _, run := range runs { // what was prepared is committed: it becomes an ordinary frame
-		b := append(beginFrame(nil, salt, run.count, f.age, nil), run.records...)
+		b := append(beginFrame(nil, salt, run.count, frameStamp{age: f.age, wall: f.wall}), run.records...)
 		endFrame(b)
 		sealFrame(b, run.first, frameFirst, payloadSum(b, salt))
 		w.add(b)

@@ -91,7 +91,7 @@ func (p *eventPicker) frame(f *frame, after uint64) (scanned uint64) {
 			return seq - 1
 		}
 		after = seq
-		if r.expired(f.age, p.nowAge, p.wall) {
+		if f.expired(&r, p.nowAge, p.wall) {
 			p.expired = append(p.expired, seq)
 			p.expiredTopics = mergeTopics(p.expiredTopics, []string{topic})
 			continue

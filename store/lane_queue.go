@@ -10,7 +10,7 @@ type appendCall struct {
 	frame     []byte // without sequence
 	sum       uint32 // of the payload
 	count     int
-	age, wall int64
+	age       int64
 	topics    []callTopic
 	exclusive bool
 

@@ -188,7 +188,7 @@ func (t *laneTrim) step(reason string) bool {
 	wanted := t.wanted(r.topic, t.next)
 	switch {
 	case !wanted:
-	case r.expired(t.scan.frame.age, t.nowAge, t.wall):
+	case t.scan.frame.expired(&r, t.nowAge, t.wall):
 		if !t.seenExpired(t.next) {
 			t.lose(reasonExpired, r.topic, t.next, t.next, 1)
 		}

@@ -11,12 +11,12 @@ import (
 //	body     flags(1) uvarint topics (uvarint+topic, uvarint first, uvarint last-first, uvarint events, uvarint bytes)...
 //	         uvarint marks (uvarint sequence, uvarint offset, both as the difference to the mark before)...
 //	trailer  magic(8) body length(4) body crc32c(4) end of frames(8) events(8) last sequence(8)
-//	         first age(8) last age(8) last accepted ns(8) first sequence(8) crc32c(4)
+//	         first age(8) last age(8) first sequence(8) crc32c(4)
 //
 // It is written without a sync: a footer that is lost is made again by reading the segment.
 const (
 	footerMagic = "edgedend"
-	trailerSize = 76
+	trailerSize = 68
 
 	footerManyTopics = 1
 	maxIndexTopics   = 1024
@@ -29,7 +29,6 @@ type segmentSummary struct {
 	events            uint64
 	last              uint64 // newest sequence; 0: none
 	firstAge, lastAge int64
-	lastWall          int64
 	end               int64 // where the frames end
 }
 
@@ -56,14 +55,14 @@ type segmentMark struct {
 }
 
 // addFrame notes a frame; its topics follow by addTopic.
-func (x *segmentIndex) addFrame(off int64, size int, first uint64, count int, age, wall int64) {
+func (x *segmentIndex) addFrame(off int64, size int, first uint64, count int, age int64) {
 	if n := len(x.marks); n == 0 || off-x.marks[n-1].off >= markEvery {
 		x.marks = append(x.marks, segmentMark{first, off})
 	}
 	if x.events == 0 {
 		x.firstAge = age
 	}
-	x.lastAge, x.lastWall = max(x.lastAge, age), wall
+	x.lastAge = max(x.lastAge, age)
 	x.events += uint64(count)
 	x.last = first + uint64(count) - 1
 	x.end = off + int64(size)
@@ -93,7 +92,7 @@ func (x *segmentIndex) addTopic(topic string, first, last uint64, events, bytes 
 
 // addDecoded notes a frame that was read.
 func (x *segmentIndex) addDecoded(off int64, f *frame) {
-	wall, rest, r := int64(noTime), f.records, eventRecord{}
+	rest, r := f.records, eventRecord{}
 	for seq := f.seq; seq < f.seq+uint64(f.count); seq++ {
 		after, ok := decodeRecord(rest, &r)
 		if !ok {
@@ -104,9 +103,9 @@ func (x *segmentIndex) addDecoded(off int64, f *frame) {
 			topic = string(r.topic)
 		}
 		x.addTopic(topic, seq, seq, 1, len(rest)-len(after))
-		wall, rest = r.time, after
+		rest = after
 	}
-	x.addFrame(off, f.size, f.seq, int(f.count), f.age, wall)
+	x.addFrame(off, f.size, f.seq, int(f.count), f.age)
 }
 
 // offsetOf returns an offset at or before the frame that holds a sequence, and the least sequence there; 0 if unknown.
@@ -154,7 +153,7 @@ func (x *segmentIndex) appendFooter(b []byte, first uint64) []byte {
 	b = binary.LittleEndian.AppendUint32(b, uint32(len(body)))
 	b = binary.LittleEndian.AppendUint32(b, crc32.Checksum(body, castagnoli))
 	for _, v := range [...]uint64{
-		uint64(x.end), x.events, x.last, uint64(x.firstAge), uint64(x.lastAge), uint64(x.lastWall), first,
+		uint64(x.end), x.events, x.last, uint64(x.firstAge), uint64(x.lastAge), first,
 	} {
 		b = binary.LittleEndian.AppendUint64(b, v)
 	}
@@ -172,12 +171,12 @@ func readTrailer(src io.ReaderAt, size int64, first uint64) (s segmentSummary, b
 	}
 	le := binary.LittleEndian
 	sum := le.Uint32(b[trailerSize-4:])
-	if string(b[:8]) != footerMagic || crc32.Checksum(b[:trailerSize-4], castagnoli) != sum || le.Uint64(b[64:]) != first {
+	if string(b[:8]) != footerMagic || crc32.Checksum(b[:trailerSize-4], castagnoli) != sum || le.Uint64(b[56:]) != first {
 		return s, nil, false
 	}
 	s = segmentSummary{
 		end: int64(le.Uint64(b[16:])), events: le.Uint64(b[24:]), last: le.Uint64(b[32:]),
-		firstAge: int64(le.Uint64(b[40:])), lastAge: int64(le.Uint64(b[48:])), lastWall: int64(le.Uint64(b[56:])),
+		firstAge: int64(le.Uint64(b[40:])), lastAge: int64(le.Uint64(b[48:])),
 	}
 	length := int64(le.Uint32(b[8:]))
 	return s, b[8:16], length <= maxFooterBody && s.end >= 0 && s.end+length+trailerSize == size

@@ -13,7 +13,7 @@ import (
 //
 //	header   see segment_header.go
 //	frame    magic(3) flags(1) length(4) first sequence(8) count(4) crc32c(4) payload(length)
-//	payload  uvarint age-clock ms · transaction id(16), if prepared · count records
+//	payload  uvarint age-clock ms · transaction id(16), if prepared · wall ns(8), if events expire · count records
 //	record   uvarint length · flags(1) content type(1) accepted ns(8) [expires ns(8)] uvarint+topic
 //	         [uvarint+content type] [uvarint pairs (uvarint+key uvarint+value)...] data to the end of the record
 //	footer   see segment_footer.go
@@ -27,6 +27,7 @@ const (
 
 	framePrepared = 1 // part of an append to several lanes: valid as the last frame of a lane only if committed
 	frameFirst    = 2 // the first of the frames that were written and synced together
+	frameWall     = 4 // the payload says what time it was, which expiry times are relative to
 	txIDSize      = 16
 )
 
@@ -141,19 +142,32 @@ func appendRecord(b []byte, e *pubsub.Event) []byte {
 	return append(b, e.Data...)
 }
 
+// frameStamp is what a frame says about itself besides its records.
+type frameStamp struct {
+	age  int64 // age clock, ms
+	wall int64 // wall clock, ns; noTime: not kept
+	tx   *[txIDSize]byte
+}
+
 // beginFrame adds the beginning of a frame of count records. The records follow, and then endFrame and sealFrame.
-func beginFrame(b []byte, salt laneSalt, count int, age int64, tx *[txIDSize]byte) []byte {
+func beginFrame(b []byte, salt laneSalt, count int, stamp frameStamp) []byte {
 	var header [frameHeaderSize]byte
 	magic := salt.magic()
 	copy(header[:], magic[:])
 	binary.LittleEndian.PutUint32(header[16:], uint32(count))
-	if tx != nil {
+	if stamp.tx != nil {
 		header[3] |= framePrepared
 	}
+	if stamp.wall != noTime {
+		header[3] |= frameWall
+	}
 	b = append(b, header[:]...)
-	b = binary.AppendUvarint(b, uint64(age))
-	if tx != nil {
-		b = append(b, tx[:]...)
+	b = binary.AppendUvarint(b, uint64(stamp.age))
+	if stamp.tx != nil {
+		b = append(b, stamp.tx[:]...)
+	}
+	if stamp.wall != noTime {
+		b = binary.LittleEndian.AppendUint64(b, uint64(stamp.wall))
 	}
 	return b
 }
@@ -181,6 +195,7 @@ type frame struct {
 	count   uint32
 	flags   byte
 	age     int64
+	wall    int64 // noTime: not kept
 	tx      []byte
 	records []byte
 	size    int // of the whole frame
@@ -227,6 +242,12 @@ func parseFrame(b []byte, f *frame) (ok bool) {
 			return false
 		}
 		f.tx, f.records = f.records[:txIDSize], f.records[txIDSize:]
+	}
+	if f.wall = noTime; f.flags&frameWall != 0 {
+		if len(f.records) < 8 {
+			return false
+		}
+		f.wall, f.records = int64(binary.LittleEndian.Uint64(f.records)), f.records[8:]
 	}
 	return true
 }
@@ -318,15 +339,15 @@ func metadataOf(b []byte) map[string]string {
 	return m
 }
 
-// expired tells whether a record's time is over. The life an event was given is counted by the age clock, so that a
-// wall clock that is set meanwhile neither ends nor extends it. Only an absolute time that was asked for while the
-// clock was not set yet is compared with the wall clock, once that is set.
-func (r *eventRecord) expired(age, nowAge int64, wall time.Time) bool {
-	if r.expires == noTime {
+// expired tells whether the time of a record of the frame is over. The life an event was given is counted by the age
+// clock, so that a wall clock that is set meanwhile neither ends nor extends it. Only an absolute time that was asked for
+// while the clock was not set yet is compared with the wall clock, once that is set.
+func (f *frame) expired(r *eventRecord, nowAge int64, wall time.Time) bool {
+	if r.expires == noTime || f.wall == noTime {
 		return false
 	}
-	if !trusted(time.Unix(0, r.time)) && trusted(time.Unix(0, r.expires)) {
+	if !trusted(time.Unix(0, f.wall)) && trusted(time.Unix(0, r.expires)) {
 		return trusted(wall) && wall.UnixNano() >= r.expires
 	}
-	return nowAge-age >= (r.expires-r.time)/int64(time.Millisecond)
+	return nowAge-f.age >= (r.expires-f.wall)/int64(time.Millisecond)
 }

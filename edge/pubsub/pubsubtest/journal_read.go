@@ -192,13 +192,17 @@ func (t *journalTest) readEnds() {
 func (t *journalTest) readExpired() {
 	t.start()
 	l := t.lane("a")
-	events := eventsOf("a", "short", "long", "forever")
+	events := eventsOf("a", "short", "long", "forever", "of yesterday", "of tomorrow")
 	events[0].Expires = t.clock().Add(time.Minute)
 	events[1].Expires = t.clock().Add(time.Hour)
+	for i, day := range []time.Duration{-24 * time.Hour, 24 * time.Hour} { // Time says nothing about the life that is left
+		events[3+i].Time = t.clock().Add(day)
+		events[3+i].Expires = t.clock().Add(time.Minute)
+	}
 	if err := t.j.Append(t.ctx(), events); err != nil {
 		t.Fatal(err)
 	}
-	t.wantRead(l, 0, "a", "short", "long", "forever")
+	t.wantRead(l, 0, "a", "short", "long", "forever", "of yesterday", "of tomorrow")
 	t.pass(2 * time.Minute)
 	t.wantRead(l, 0, "a", "long", "forever")
 	t.pass(2 * time.Hour)
