@@ -29,6 +29,18 @@ type modelConsumer struct {
 	absent    map[uint64]bool
 }
 
+// state tells whether an event has consumers, and whether one of them still has to handle it.
+func (m *modelLane) state(e pubsub.Event) (handled, wanted bool) {
+	for _, c := range m.consumers {
+		if pubsub.MatchTopic(c.filter, e.Topic) {
+			handled = true
+			open := e.Sequence > c.committed.Head || slices.Contains(c.committed.Pending, e.Sequence)
+			wanted = wanted || open && !c.absent[e.Sequence]
+		}
+	}
+	return handled, wanted
+}
+
 // simulation runs random operations on a log and on a model of it.
 type simulation struct {
 	t         *testing.T
@@ -220,8 +232,10 @@ func (s *simulation) attach() {
 		return
 	}
 	c := &modelConsumer{filter: filter[s.r.IntN(len(filter))], absent: map[uint64]bool{}}
-	for _, e := range wantSubset(s.t, readAll(s.t, s.lane(name)), m.kept) {
-		c.absent[e.Sequence] = true // others have handled it, and it is gone
+	for _, e := range m.kept {
+		if handled, wanted := m.state(e); handled && !wanted {
+			c.absent[e.Sequence] = true // a new consumer may get what others have handled, or not
+		}
 	}
 	start := pubsub.Oldest
 	if s.r.IntN(2) == 0 {
@@ -339,17 +353,7 @@ func (s *simulation) check() {
 		got := readAll(s.t, l)
 		missing := wantSubset(s.t, got, m.kept)
 		for _, e := range missing {
-			handled, wanted := false, false
-			for _, c := range m.consumers {
-				if pubsub.MatchTopic(c.filter, e.Topic) {
-					handled = true
-					if c.absent[e.Sequence] {
-						continue
-					}
-					wanted = wanted || e.Sequence > c.committed.Head || slices.Contains(c.committed.Pending, e.Sequence)
-				}
-			}
-			if wanted || !handled {
+			if handled, wanted := m.state(e); wanted || !handled {
 				s.t.Fatalf("lane %s: event %d (%s) is missing; %d there, stat %+v", name, e.Sequence, e.Topic, len(got), l.Stat())
 			}
 		}
