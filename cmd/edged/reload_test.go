@@ -1,6 +1,7 @@
 package main_test
 
 import (
+	"bufio"
 	"bytes"
 	"fmt"
 	"net"
@@ -229,9 +230,12 @@ func TestServe_ForcedStop(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	// A call under way: its body never comes.
-	if _, err := conn.Write([]byte("POST /v1.0/state/statestore HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n")); err != nil {
+	// A call under way: edged asks for its body, which never comes.
+	if _, err := conn.Write([]byte("POST /v1.0/state/statestore HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n")); err != nil {
 		t.Fatal(err)
+	}
+	if asked, err := bufio.NewReader(conn).ReadString('\n'); err != nil || !strings.Contains(asked, "100 Continue") {
+		t.Fatal(asked, err)
 	}
 	if err := d.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
